@@ -1,0 +1,45 @@
+# What a newcomer types: `make demo`, `make test`. Each sets up what it needs first.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_REPORT ?= demo-report
+
+.PHONY: help setup demo test lint bench protos lock clean
+
+help:  ## say what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# No ensurepip, which Debian keeps in a package of its own: the pip that is there installs into the new folder.
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Segue needs Python 3.11 or later: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv --without-pip --clear .venv
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes --requirement requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+setup: .venv/ready  ## make .venv with everything in it
+
+demo: setup  ## upgrade a running block store from version 1 to version 2, under load
+	$(BIN)/segue demo --report $(DEMO_REPORT)
+
+test: setup  ## run every test
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## measure a call through the layer against bare gRPC
+	$(BIN)/python -m benchmarks.dispatch
+
+protos: setup  ## generate the examples' gRPC code again
+	$(BIN)/python examples/protos.py
+
+lock:  ## write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --group dev --extra demo pyproject.toml --output-file requirements.lock
+
+clean:  ## remove what make made
+	rm -rf .venv build demo-report .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,122 @@
+"""What a node does next, in the imperative. Each is answered by one event of `events`.
+
+A crash can come between a command's end and its event's place in the journal, so the command is then
+issued a second time: whoever runs commands makes each of them safe to run twice.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from segue.model.ids import Version
+from segue.model.release import Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """Bring the bundle here, check its hash, unpack it: `Fetched | FetchFailed`."""
+
+    release: Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFirst:
+    """Start a node that never ran before, on an empty folder: `FirstStarted | FirstStartFailed`."""
+
+    release: Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallFuture:
+    """Put the future simulation into the running process: `FutureInstalled | FutureRefused`."""
+
+    release: Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskPermit:
+    """Ask the upgrade server until it grants: `PermitGranted`."""
+
+    from_version: Version
+    to_version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """Start the new process, with all imported and no state open: `Warmed | WarmFailed`."""
+
+    release: Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiesce:
+    """Let calls inside end, park those that come, close the object: `Quiesced | QuiesceFailed`."""
+
+    version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform:
+    """Make the new folder from the old one: `Transformed | TransformFailed`."""
+
+    from_version: Version
+    release: Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartObject:
+    """Start the new object on the new folder and let it test itself: `Started | StartFailed`."""
+
+    release: Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """Give the port and the parked calls to the new process: `HandedOver | HandOverFailed`."""
+
+    from_version: Version
+    to_version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Put the old version back in service, nothing lost: `Resumed`."""
+
+    version: Version
+    abandoned: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """Let go of what only the old version needs: `Committed`."""
+
+    from_version: Version
+    to_version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnPermit:
+    """Tell the upgrade server that the node is back, and how it went: `PermitReturned`.
+
+    Attributes:
+        permit: the permit's id.
+        failure: why the upgrade was given up; None after a commit.
+    """
+
+    permit: str
+    failure: str | None
+
+
+Command: TypeAlias = (
+    Fetch
+    | StartFirst
+    | InstallFuture
+    | AskPermit
+    | Warm
+    | Quiesce
+    | Transform
+    | StartObject
+    | HandOver
+    | Resume
+    | Commit
+    | ReturnPermit
+)

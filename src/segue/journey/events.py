@@ -1,0 +1,176 @@
+"""What happened to a node, in the past tense: the entries of its journal."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from segue.model.release import Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """The node heard of a release: the first it will run, or the one after what it runs."""
+
+    release: Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """The bundle is here, whole and as published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchFailed:
+    """The bundle is not here.
+
+    Attributes:
+        reason: for the operator.
+        final: True if the bundle is not what was published, and asking again is no use.
+    """
+
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstStarted:
+    """A node that never ran before serves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstStartFailed:
+    """A node that never ran before could not start."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FutureInstalled:
+    """The running process answers the new version's calls; it took `took_ms` milliseconds."""
+
+    took_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FutureRefused:
+    """The future simulation could not be installed; the chain is as it was."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitGranted:
+    """The node may go away now."""
+
+    permit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warmed:
+    """The new process, `pid`, waits for its state."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmFailed:
+    """The new process could not import its release, or did not start."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiesced:
+    """No call is inside the old process, `pid`, and no state is open, since `at` (UTC)."""
+
+    pid: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuiesceFailed:
+    """Calls inside did not end in time."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transformed:
+    """The new folder is complete and on disk: `size_bytes` of it, made in `took_ms` milliseconds."""
+
+    took_ms: float
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformFailed:
+    """The new folder could not be made; the old one is as it was."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The new object is on its state and has tested itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFailed:
+    """The new object did not start, or its test of itself failed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOver:
+    """The new process, `pid`, has the port, since `at` (UTC)."""
+
+    pid: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOverFailed:
+    """The new process could not take the port; it has answered no call."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """The old version serves again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """There is no way back, and none is needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitReturned:
+    """The upgrade server knows how it went."""
+
+
+Event: TypeAlias = (
+    Learned
+    | Fetched
+    | FetchFailed
+    | FirstStarted
+    | FirstStartFailed
+    | FutureInstalled
+    | FutureRefused
+    | PermitGranted
+    | Warmed
+    | WarmFailed
+    | Quiesced
+    | QuiesceFailed
+    | Transformed
+    | TransformFailed
+    | Started
+    | StartFailed
+    | HandedOver
+    | HandOverFailed
+    | Resumed
+    | Committed
+    | PermitReturned
+)

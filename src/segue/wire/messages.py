@@ -1,0 +1,164 @@
+"""The messages, as pydantic models: each is checked where it arrives."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN
+
+Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+ReleaseVersion = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern=f"^{CONTENT_HASH_PATTERN}$")]
+
+
+class Message(BaseModel):
+    """What all messages share: frozen, and fields unknown to this end survive a round trip."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Refusal(Message):
+    """Why a request was not done: `family` says who must act, as the families of `segue.errors`."""
+
+    family: Literal["release", "trust", "operator", "peer"]
+    message: str
+
+
+class ReleaseNotice(Message):
+    """There is a release."""
+
+    version: ReleaseVersion
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(ge=0)]
+    description: str = ""
+    published_at: AwareDatetime
+
+
+class UsageRow(Message):
+    """Calls of one kind that one process answered since it began; a later row replaces an earlier one.
+
+    `incarnation` tells processes apart, so that a count is never taken for another process's.
+    """
+
+    incarnation: str
+    node_version: ReleaseVersion
+    caller_version: ReleaseVersion
+    method: str
+    answered_by: Literal["current", "past", "future"]
+    from_node: bool
+    outcome: str
+    count: Annotated[int, Field(ge=0)]
+
+
+class UpgradeRow(Message):
+    """One upgrade that a node went through; milliseconds and bytes."""
+
+    from_version: ReleaseVersion
+    to_version: ReleaseVersion
+    pids: tuple[int, int]
+    pause_ms: float
+    install_future_ms: float
+    transform_ms: float
+    transform_bytes: int
+    quiesced_at: AwareDatetime
+    serving_at: AwareDatetime
+
+
+class Heartbeat(Message):
+    """What a node says of itself; `version` is 0 until it first serves."""
+
+    class_name: Name
+    version: Annotated[int, Field(ge=0)]
+    address: str
+    attributes: dict[str, str] = {}
+    phase: str
+    target_version: ReleaseVersion | None = None
+    pid: int | None = None
+    failure: str | None = None
+    facts: dict[str, float] = {}
+    usage: tuple[UsageRow, ...] = ()
+    upgrades: tuple[UpgradeRow, ...] = ()
+
+
+class HeartbeatReply(Message):
+    """What the upgrade server tells a node that reported: the newest version there is, 0 if none."""
+
+    newest: Annotated[int, Field(ge=0)]
+
+
+class PermitRequest(Message):
+    """A node asks to go away for an upgrade."""
+
+    class_name: Name
+    from_version: ReleaseVersion
+    to_version: ReleaseVersion
+
+
+class PermitAnswer(Message):
+    """Granted, with the permit's id; or not yet, with the reason in words and when to ask again."""
+
+    permit: str | None
+    reason: str
+    retry_after_s: Annotated[float, Field(ge=0)] = 1.0
+
+
+class PermitReturnRequest(Message):
+    """A node is back; `failure` says why it is not upgraded, None if it is."""
+
+    failure: str | None = None
+
+
+class NodeStatus(Message):
+    """A node as `segue status` shows it."""
+
+    id: Name
+    class_name: Name
+    version: int
+    address: str
+    attributes: dict[str, str]
+    phase: str
+    target_version: int | None
+    away: bool
+    waits_for: str | None
+    pid: int | None
+    failure: str | None
+    facts: dict[str, float]
+    last_seen: AwareDatetime
+    #: `{caller's version: calls answered}`
+    answered: dict[int, int]
+    upgrades: tuple[UpgradeRow, ...]
+
+
+class PermitStatus(Message):
+    """A permit, past or present; `returned_at` is None while the node is away."""
+
+    permit: str
+    node: Name
+    from_version: int
+    to_version: int
+    granted_at: AwareDatetime
+    returned_at: datetime | None
+    failure: str | None
+
+
+class UsageStatus(Message):
+    """Calls of the whole system, by who called with what and who answered."""
+
+    node_version: int
+    caller_version: int
+    answered_by: Literal["current", "past", "future"]
+    from_node: bool
+    outcome: str
+    count: int
+
+
+class SystemStatus(Message):
+    """A system at one moment."""
+
+    system: Name
+    at: AwareDatetime
+    releases: tuple[ReleaseNotice, ...]
+    nodes: tuple[NodeStatus, ...]
+    permits: tuple[PermitStatus, ...]
+    usage: tuple[UsageStatus, ...]
