@@ -1,0 +1,84 @@
+"""The nodes of one class as the upgrade server knows them at one moment, on the way to one version."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from segue.model.ids import NodeId, Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFact:
+    """What is known of one node; all times are aware.
+
+    Attributes:
+        id: the node.
+        version: what it last said that it serves; 0 until it first serves.
+        attributes: what its operator said of it, such as `{"zone": "a"}`.
+        last_seen: when it last spoke to the upgrade server.
+        away_since: when it was granted the permit that it holds; None if it holds none.
+        waits_since: when it first asked for the permit that it waits for; None if it does not wait.
+            It does not count while the node holds a permit or has been upgraded to the fleet's target.
+        upgraded_at: when it began to serve the fleet's target; None if it does not, or always did.
+        failed: True if its last permit for the fleet's target came back with a failure.
+    """
+
+    id: NodeId
+    version: Version
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    last_seen: datetime
+    away_since: datetime | None = None
+    waits_since: datetime | None = None
+    upgraded_at: datetime | None = None
+    failed: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("last_seen", "away_since", "waits_since", "upgraded_at"):
+            moment = getattr(self, name)
+            # A database without time zones hands back naive times; comparing them would fail far from here.
+            assert moment is None or moment.tzinfo is not None, (
+                f"node {self.id}: {name} {moment} has no time zone: hand in UTC"
+            )
+
+    def is_silent(self, now: datetime, stale_s: float) -> bool:
+        """Say whether the node has not been seen for `stale_s` seconds."""
+        return now - self.last_seen >= timedelta(seconds=stale_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """All nodes of one class of one system, and where they go.
+
+    Attributes:
+        target: the version that the waiting nodes ask to be upgraded to.
+        nodes: `{node's id: what is known of it}`, in any order.
+    """
+
+    target: Version
+    nodes: Mapping[NodeId, NodeFact]
+
+    def __post_init__(self) -> None:
+        for node, fact in self.nodes.items():
+            assert node == fact.id, f"the fact of node {fact.id} is kept under {node}"
+
+    @classmethod
+    def of(cls, target: Version, facts: Iterable[NodeFact]) -> "Fleet":
+        """Make a fleet on its way to `target` from the facts of its nodes, in any order."""
+        return cls(target=target, nodes={fact.id: fact for fact in facts})
+
+    def is_upgraded(self, fact: NodeFact) -> bool:
+        """Say whether the node serves the target, or more than it.
+
+        Between hand-over and the return of its permit a node says that it serves the target, but may
+        yet be the one that shows that the target is wrong: it is upgraded when the permit is back.
+        """
+        return fact.upgraded_at is not None or (fact.version >= self.target and fact.away_since is None)
+
+    def requests(self) -> tuple[NodeFact, ...]:
+        """Return the nodes that wait for a permit, the oldest request first, ties by node id."""
+        waiting = (
+            (fact.waits_since, fact.id, fact)
+            for fact in self.nodes.values()
+            if fact.waits_since is not None and fact.away_since is None and not self.is_upgraded(fact)
+        )
+        return tuple(fact for _, _, fact in sorted(waiting, key=lambda row: row[:2]))

@@ -1,0 +1,51 @@
+"""Facts for the schedule's tests, short to write."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from segue.model.fleet import NodeFact
+from segue.model.ids import NodeId, Version
+
+NOON = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
+
+Fact = Callable[..., NodeFact]
+
+
+def fact(
+    node: str,
+    *,
+    version: int = 1,
+    seen: float = 0,
+    away: float | None = None,
+    waits: float | None = None,
+    upgraded: float | None = None,
+    failed: bool = False,
+    **attributes: str,
+) -> NodeFact:
+    """Make a fact; times are seconds before noon."""
+
+    def ago(seconds: float | None) -> datetime | None:
+        return None if seconds is None else NOON - timedelta(seconds=seconds)
+
+    return NodeFact(
+        id=NodeId(node),
+        version=Version(version),
+        attributes=attributes,
+        last_seen=NOON - timedelta(seconds=seen),
+        away_since=ago(away),
+        waits_since=ago(waits),
+        upgraded_at=ago(upgraded),
+        failed=failed,
+    )
+
+
+@pytest.fixture(name="fact")
+def fact_fixture() -> Fact:
+    return fact
+
+
+@pytest.fixture
+def noon() -> datetime:
+    return NOON
