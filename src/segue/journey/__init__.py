@@ -44,9 +44,10 @@ from segue.journey.events import (
     Warmed,
     WarmFailed,
 )
-from segue.journey.steps import Journey, Phase, UnexpectedEventError, Upgrade, advance, fold, pending
+from segue.journey.steps import ANSWERS, Journey, Phase, UnexpectedEventError, Upgrade, advance, fold, pending
 
 __all__ = [
+    "ANSWERS",
     "AskPermit",
     "Command",
     "Commit",

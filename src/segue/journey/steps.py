@@ -72,7 +72,7 @@ class Journey:
         upgrade: what is under way; None while serving undisturbed.
         rejected: releases that this node will not try again.
         failure: why the last attempt ended without an upgrade, for the operator.
-        completed: the upgrades that this node went through, oldest first.
+        completed: the upgrades that this node has committed, oldest first.
     """
 
     phase: Phase = Phase.NEW
@@ -116,7 +116,8 @@ def advance(journey: Journey, event: on.Event) -> Step:
         Where the node is now; the commands that lead on, none when it is at rest.
 
     Raises:
-        UnexpectedEventError: the table has no row for this event in this phase.
+        UnexpectedEventError: the table has no row for this event in this phase, or the event is
+            `Learned` of a release that the node does not want.
 
     Source: DESIGN's "A node's upgrade"; docs/decisions/0004.
     """
@@ -147,6 +148,8 @@ def pending(journey: Journey) -> tuple[do.Command, ...]:
 
 
 def _begin(journey: Journey, event: on.Learned) -> Journey:
+    if not journey.wants(event.release):
+        raise UnexpectedEventError(f"{event!r} is no next step of {journey!r}")
     return replace(journey, upgrade=Upgrade(release=event.release), failure=None)
 
 
@@ -174,13 +177,13 @@ def _future_installed(journey: Journey, event: on.FutureInstalled) -> Journey:
 
 
 def _committed(journey: Journey, event: on.Committed) -> Journey:  # noqa: ARG001
-    return replace(journey, running=_upgrade(journey).release, before=journey.running, future=None)
+    upgrade = _upgrade(journey)
+    completed = (*journey.completed, upgrade)
+    return replace(journey, running=upgrade.release, before=journey.running, future=None, completed=completed)
 
 
 def _permit_returned(journey: Journey, event: on.PermitReturned) -> Journey:  # noqa: ARG001
-    upgrade = _upgrade(journey)
-    completed = journey.completed if journey.failure else (*journey.completed, upgrade)
-    return replace(journey, upgrade=None, completed=completed)
+    return replace(journey, upgrade=None)
 
 
 def _give_up(journey: Journey, event: Any) -> Journey:
@@ -203,7 +206,8 @@ def _future_refused(journey: Journey, event: on.FutureRefused) -> Journey:
 
 
 def _first_start_failed(journey: Journey, event: on.FirstStartFailed) -> Journey:
-    return replace(_reject(journey, event), upgrade=None)
+    # Not rejected: a port in use is no fault of the release, and a node that serves nothing has nothing to lose.
+    return replace(_give_up(journey, event), upgrade=None)
 
 
 def _upgrade(journey: Journey) -> Upgrade:
@@ -271,4 +275,20 @@ COMMANDS: dict[Phase, Callable[[Journey], do.Command]] = {
     Phase.RESUMING: lambda at: do.Resume(version=at.version, abandoned=_release(at).version),
     Phase.COMMITTING: lambda at: do.Commit(from_version=at.version, to_version=_release(at).version),
     Phase.RETURNING: lambda at: do.ReturnPermit(permit=_permit(at), failure=at.failure),
+}
+
+#: `{command: the events that answer it}`: whoever runs the command returns exactly one of these.
+ANSWERS: dict[type[do.Command], tuple[type[on.Event], ...]] = {
+    do.Fetch: (on.Fetched, on.FetchFailed),
+    do.StartFirst: (on.FirstStarted, on.FirstStartFailed),
+    do.InstallFuture: (on.FutureInstalled, on.FutureRefused),
+    do.AskPermit: (on.PermitGranted,),
+    do.Warm: (on.Warmed, on.WarmFailed),
+    do.Quiesce: (on.Quiesced, on.QuiesceFailed),
+    do.Transform: (on.Transformed, on.TransformFailed),
+    do.StartObject: (on.Started, on.StartFailed),
+    do.HandOver: (on.HandedOver, on.HandOverFailed),
+    do.Resume: (on.Resumed,),
+    do.Commit: (on.Committed,),
+    do.ReturnPermit: (on.PermitReturned,),
 }
