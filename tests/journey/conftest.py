@@ -1,0 +1,137 @@
+"""Ways through the table: the shortest to each phase, and random ones."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from segue import journey as j
+from segue.journey.steps import TABLE
+from segue.model.ids import ContentHash, Version
+from segue.model.release import Announcement
+
+NOON = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
+
+#: One event of each type; a `Learned` depends on where the node is.
+EXAMPLES: dict[type[j.Event], j.Event] = {
+    type(event): event
+    for event in (
+        j.Fetched(),
+        j.FetchFailed(reason="the server does not answer", final=False),
+        j.FirstStarted(),
+        j.FirstStartFailed(reason="port 9001 is in use"),
+        j.FutureInstalled(took_ms=12.5),
+        j.FutureRefused(reason="Version2 has no start()"),
+        j.PermitGranted(permit="p1"),
+        j.Warmed(pid=200),
+        j.WarmFailed(reason="ImportError"),
+        j.Quiesced(pid=100, at=NOON),
+        j.QuiesceFailed(reason="2 calls did not end"),
+        j.Transformed(took_ms=250.0, size_bytes=4096),
+        j.TransformFailed(reason="block 7 is damaged"),
+        j.Started(),
+        j.StartFailed(reason="self_test() said no"),
+        j.HandedOver(pid=201, at=NOON),
+        j.HandOverFailed(reason="the old process is gone"),
+        j.Resumed(),
+        j.Committed(),
+        j.PermitReturned(),
+    )
+}
+
+REASONS = st.sampled_from(["", "it broke"])  # an empty reason is a failure too
+PIDS = st.integers(1, 2**22)
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+MS = st.floats(0, 1e6)
+
+#: `{event's type: all events of it}` for those that carry something.
+EVENTS: dict[type[j.Event], SearchStrategy[j.Event]] = {
+    j.FetchFailed: st.builds(j.FetchFailed, reason=REASONS, final=st.booleans()),
+    j.FutureInstalled: st.builds(j.FutureInstalled, took_ms=MS),
+    j.PermitGranted: st.builds(j.PermitGranted, permit=st.sampled_from(["p1", "p2"])),
+    j.Warmed: st.builds(j.Warmed, pid=PIDS),
+    j.Quiesced: st.builds(j.Quiesced, pid=PIDS, at=MOMENTS),
+    j.Transformed: st.builds(j.Transformed, took_ms=MS, size_bytes=st.integers(0)),
+    j.HandedOver: st.builds(j.HandedOver, pid=PIDS, at=MOMENTS),
+    **{
+        failed: st.builds(failed, reason=REASONS)
+        for failed in (
+            j.FirstStartFailed,
+            j.FutureRefused,
+            j.WarmFailed,
+            j.QuiesceFailed,
+            j.TransformFailed,
+            j.StartFailed,
+            j.HandOverFailed,
+        )
+    },
+}
+
+
+def release(version: int, edition: int = 0) -> Announcement:
+    """Announce version `version`; editions of it differ in their bytes."""
+    return Announcement(version=Version(version), sha256=ContentHash(f"{version:062x}{edition:02x}"), size_bytes=1)
+
+
+def example(at: j.Journey, kind: type[j.Event]) -> j.Event:
+    return j.Learned(release=release(at.version + 1)) if kind is j.Learned else EXAMPLES[kind]
+
+
+@st.composite
+def next_events(draw: DrawFn, at: j.Journey) -> j.Event | None:
+    """Draw an event that may come next; None if the node wants none of the releases there are."""
+    commands = j.pending(at)
+    if commands:
+        answers = j.ANSWERS[type(commands[0])]
+        # Success comes first in a pair: drawn more often, or few walks would see a commit.
+        kind = draw(st.sampled_from((answers[0],) * 5 + answers))
+        return draw(EVENTS[kind]) if kind in EVENTS else EXAMPLES[kind]
+    wanted = [r for r in (release(at.version + 1, edition) for edition in range(3)) if at.wants(r)]
+    return j.Learned(release=draw(st.sampled_from(wanted))) if wanted else None
+
+
+@st.composite
+def some_walks(draw: DrawFn) -> list[j.Event]:
+    """Draw a journal: every event in it could come where it came."""
+    at, events = j.Journey(), list[j.Event]()
+    for _ in range(draw(st.integers(0, 50))):
+        event = draw(next_events(at))
+        if event is None:
+            break
+        events.append(event)
+        at, _ = j.advance(at, event)
+    return events
+
+
+@pytest.fixture(scope="session")
+def walks() -> SearchStrategy[list[j.Event]]:
+    return some_walks()
+
+
+@pytest.fixture(scope="session", name="release")
+def release_fixture() -> Callable[..., Announcement]:
+    return release
+
+
+@pytest.fixture(scope="session", name="example")
+def example_fixture() -> Callable[[j.Journey, type[j.Event]], j.Event]:
+    return example
+
+
+@pytest.fixture(scope="session")
+def routes() -> dict[j.Phase, list[j.Event]]:
+    """The fewest events that lead to each phase that can be reached at all."""
+    found: dict[j.Phase, list[j.Event]] = {j.Phase.NEW: []}
+    frontier = [j.Phase.NEW]
+    for phase in frontier:
+        at, _ = j.fold(found[phase])
+        for start, kind in TABLE:
+            if start is phase:
+                event = example(at, kind)
+                after = j.advance(at, event)[0].phase
+                if after not in found:
+                    found[after] = [*found[phase], event]
+                    frontier.append(after)
+    return found
