@@ -1,21 +1,27 @@
 """The messages, as pydantic models: each is checked where it arrives."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN
+from segue.model.usage import AnsweredBy
 
 Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
-ReleaseVersion = Annotated[int, Field(ge=1)]
+#: A database column holds it, hence the upper end.
+ReleaseVersion = Annotated[int, Field(ge=1, le=2**31 - 1)]
+#: A version, or 0 where there is none.
+VersionOrNone = Annotated[int, Field(ge=0, le=2**31 - 1)]
+#: Calls or bytes; a database column holds it, hence the upper end.
+Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Sha256 = Annotated[str, Field(pattern=f"^{CONTENT_HASH_PATTERN}$")]
 
 
 class Message(BaseModel):
     """What all messages share: frozen, and fields unknown to this end survive a round trip."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    # JSON has no infinity and no NaN: what is let in as one would go out as null.
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
 class Refusal(Message):
@@ -30,7 +36,7 @@ class ReleaseNotice(Message):
 
     version: ReleaseVersion
     sha256: Sha256
-    size_bytes: Annotated[int, Field(ge=0)]
+    size_bytes: Amount
     description: str = ""
     published_at: AwareDatetime
 
@@ -45,10 +51,10 @@ class UsageRow(Message):
     node_version: ReleaseVersion
     caller_version: ReleaseVersion
     method: str
-    answered_by: Literal["current", "past", "future"]
+    answered_by: AnsweredBy
     from_node: bool
     outcome: str
-    count: Annotated[int, Field(ge=0)]
+    count: Amount
 
 
 class UpgradeRow(Message):
@@ -60,7 +66,7 @@ class UpgradeRow(Message):
     pause_ms: float
     install_future_ms: float
     transform_ms: float
-    transform_bytes: int
+    transform_bytes: Amount
     quiesced_at: AwareDatetime
     serving_at: AwareDatetime
 
@@ -69,7 +75,7 @@ class Heartbeat(Message):
     """What a node says of itself; `version` is 0 until it first serves."""
 
     class_name: Name
-    version: Annotated[int, Field(ge=0)]
+    version: VersionOrNone
     address: str
     attributes: dict[str, str] = {}
     phase: str
@@ -84,7 +90,7 @@ class Heartbeat(Message):
 class HeartbeatReply(Message):
     """What the upgrade server tells a node that reported: the newest version there is, 0 if none."""
 
-    newest: Annotated[int, Field(ge=0)]
+    newest: VersionOrNone
 
 
 class PermitRequest(Message):
@@ -135,10 +141,11 @@ class PermitStatus(Message):
 
     permit: str
     node: Name
+    class_name: Name
     from_version: int
     to_version: int
     granted_at: AwareDatetime
-    returned_at: datetime | None
+    returned_at: AwareDatetime | None
     failure: str | None
 
 
@@ -147,7 +154,7 @@ class UsageStatus(Message):
 
     node_version: int
     caller_version: int
-    answered_by: Literal["current", "past", "future"]
+    answered_by: AnsweredBy
     from_node: bool
     outcome: str
     count: int
