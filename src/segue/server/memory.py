@@ -1,0 +1,156 @@
+"""The upgrade database in memory: what the SQL one must agree with, and a fake for tests."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TypeAlias
+
+from segue.model.ids import NodeId, SystemName, Version
+from segue.model.usage import AnsweredBy
+from segue.server.store import (
+    Ask,
+    Granted,
+    Held,
+    Judge,
+    NodeRecord,
+    NotYet,
+    Permit,
+    Picture,
+    Release,
+    UsageSum,
+    Verdict,
+)
+from segue.wire.messages import UsageRow
+
+#: (node's version, caller's version, answered by, from a node, outcome)
+_Kind: TypeAlias = tuple[int, int, AnsweredBy, bool, str]
+
+
+@dataclass
+class _System:
+    releases: list[Release] = field(default_factory=list)
+    nodes: dict[NodeId, NodeRecord] = field(default_factory=dict)
+    #: in the order of granting
+    permits: dict[str, Permit] = field(default_factory=dict)
+    asks: dict[NodeId, Ask] = field(default_factory=dict)
+    #: {(node, incarnation, method, kind): count}
+    usage: dict[tuple[NodeId, str, str, _Kind], int] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """A `Store` that is forgotten with its process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._systems: dict[SystemName, _System] = {}
+
+    def append(self, release: Release) -> tuple[Release, ...]:
+        """Add `release` to its system's history if it is the next one there, and only then."""
+        with self._lock:
+            releases = self._system(release.system).releases
+            if release.version == len(releases) + 1:
+                releases.append(release)
+            return tuple(releases)
+
+    def history_of(self, system: SystemName) -> tuple[Release, ...]:
+        """Return what was published for `system`, oldest first."""
+        with self._lock:
+            return tuple(self._system(system).releases)
+
+    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow]) -> Version:
+        """Remember what a node said of itself, in place of what it said before."""
+        with self._lock:
+            known = self._system(system)
+            known.nodes[node.id] = node
+            for row in usage:
+                known.usage[node.id, row.incarnation, row.method, _kind(row)] = row.count
+            return Version(len(known.releases))
+
+    def admit(self, system: SystemName, ask: Ask, judge: Judge) -> Verdict:
+        """Let `judge` decide over the system as it is, and keep what it decides."""
+        with self._lock:
+            known = self._system(system)
+            verdict = judge(self._picture(system))
+            match verdict:
+                case Granted(permit):
+                    known.permits[permit.id] = permit
+                    known.asks.pop(ask.node, None)
+                case NotYet():
+                    known.asks[ask.node] = ask.after(known.asks.get(ask.node))
+                case Held():
+                    pass
+            return verdict
+
+    def give_back(
+        self, system: SystemName, node: NodeId, permit: str, *, returned_at: datetime, failure: str | None
+    ) -> bool:
+        """Close the permit of `node` with this id; one that is closed stays as it is."""
+        with self._lock:
+            known = self._system(system)
+            held = known.permits.get(permit)
+            if held is None or held.node != node:
+                return False
+            if held.returned_at is None:
+                known.permits[permit] = replace(held, returned_at=returned_at, failure=failure)
+                if failure is None:
+                    known.nodes[node] = replace(known.nodes[node], version=held.to_version)
+            return True
+
+    def picture_of(self, system: SystemName) -> Picture:
+        """Return all that is known of `system`, but for calls."""
+        with self._lock:
+            return self._picture(system)
+
+    def usage_of(self, system: SystemName) -> tuple[UsageSum, ...]:
+        """Return the calls that were answered in `system`, in the order of the fields."""
+        sums: Counter[tuple[NodeId, _Kind]] = Counter()
+        with self._lock:
+            for (node, _incarnation, _method, kind), count in self._system(system).usage.items():
+                sums[node, kind] += count
+        return tuple(
+            UsageSum(
+                node=node,
+                node_version=Version(node_version),
+                caller_version=Version(caller_version),
+                answered_by=answered_by,
+                from_node=from_node,
+                outcome=outcome,
+                count=count,
+            )
+            for (node, (node_version, caller_version, answered_by, from_node, outcome)), count in sorted(sums.items())
+        )
+
+    def _system(self, system: SystemName) -> _System:
+        return self._systems.setdefault(system, _System())
+
+    def _picture(self, system: SystemName) -> Picture:
+        known = self._system(system)
+        return Picture(
+            system=system,
+            releases=tuple(known.releases),
+            nodes=tuple(sorted(known.nodes.values(), key=lambda node: node.id)),
+            permits=tuple(sorted(known.permits.values(), key=lambda permit: (permit.granted_at, permit.id))),
+            asks=tuple(sorted(known.asks.values(), key=lambda ask: (ask.asked_at, ask.node))),
+        )
+
+    def __repr__(self) -> str:
+        systems = ", ".join(
+            f"{name}: {len(known.releases)} releases, nodes {dict(_versions(known))}, away {_away(known)}, "
+            f"waiting {sorted(known.asks)}"
+            for name, known in sorted(self._systems.items())
+        )
+        return f"MemoryStore({systems})"
+
+
+def _kind(row: UsageRow) -> _Kind:
+    return (row.node_version, row.caller_version, row.answered_by, row.from_node, row.outcome)
+
+
+def _versions(known: _System) -> list[tuple[NodeId, Version]]:
+    return [(node.id, node.version) for node in sorted(known.nodes.values(), key=lambda node: node.id)]
+
+
+def _away(known: _System) -> list[NodeId]:
+    return sorted(permit.node for permit in known.permits.values() if permit.returned_at is None)

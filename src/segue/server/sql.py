@@ -1,0 +1,238 @@
+"""The upgrade database in SQLite, through SQLAlchemy; only this and `schema` import it."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from sqlite3 import Connection as SQLiteConnection
+from typing import Any, cast
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, func, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import Session
+
+from segue.errors import OperatorError, PeerError
+from segue.model.ids import NodeId, SystemName, Version
+from segue.model.usage import AnsweredBy
+from segue.server.schema import SCHEMA_VERSION, AskRow, Base, CallsRow, NodeRow, PermitRow, ReleaseRow
+from segue.server.store import (
+    Ask,
+    Granted,
+    Held,
+    Judge,
+    NodeRecord,
+    NotYet,
+    Picture,
+    Release,
+    UsageSum,
+    Verdict,
+)
+from segue.wire.messages import UsageRow
+
+#: How long a transaction waits for its turn before it is given up; a client's request waits longer.
+BUSY_TIMEOUT_S = 5.0
+#: More than the threads that answer requests (40 by default), so that none waits for a connection.
+CONNECTIONS = 48
+
+_CALLS_COLUMNS = set(CallsRow.__table__.c.keys()) - {"system", "node"}
+
+
+class SqlStore:
+    """A `Store` in one SQLite file. Several processes may have it open.
+
+    Args:
+        path: the file; it is made if it is not there.
+
+    Raises:
+        OperatorError: the file cannot be opened, is no database, or has another schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._engine = _engine(path)
+        # SQLite's plain BEGIN takes the lock at the first write: two transactions that read first could then
+        # both have read the same fleet, and one would fail with "busy" however long it waited.
+        self._writer = self._engine.execution_options(begin="IMMEDIATE")
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._engine.dispose()
+
+    def append(self, release: Release) -> tuple[Release, ...]:
+        """Add `release` to its system's history if it is the next one there, and only then."""
+        with self._session(self._writer) as session:
+            history = _history(session, release.system)
+            if release.version != len(history) + 1:
+                return history
+            session.add(ReleaseRow(**asdict(release)))
+            return (*history, release)
+
+    def history_of(self, system: SystemName) -> tuple[Release, ...]:
+        """Return what was published for `system`, oldest first."""
+        with self._session(self._engine) as session:
+            return _history(session, system)
+
+    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow]) -> Version:
+        """Remember what a node said of itself, in place of what it said before."""
+        said = {"version": node.version, "said": node.said.model_dump_json(), "last_seen": node.last_seen}
+        calls = [{"system": system, "node": node.id, **row.model_dump(include=_CALLS_COLUMNS)} for row in usage]
+        with self._session(self._writer) as session:
+            _upsert(session, NodeRow, [{"system": system, "id": node.id, **said}])
+            _upsert(session, CallsRow, calls)
+            newest = session.scalar(select(func.max(ReleaseRow.version)).where(ReleaseRow.system == system))
+            return Version(newest or 0)
+
+    def admit(self, system: SystemName, ask: Ask, judge: Judge) -> Verdict:
+        """Let `judge` decide over the system as it is, and keep what it decides, in one transaction."""
+        with self._session(self._writer) as session:
+            verdict = judge(_picture(session, system))
+            before = session.get(AskRow, (system, ask.node))
+            match verdict:
+                case Granted(permit):
+                    session.add(PermitRow(system=system, **asdict(permit)))
+                    if before:
+                        session.delete(before)
+                case NotYet():
+                    kept = ask.after(before.fact() if before else None)
+                    _upsert(session, AskRow, [{"system": system, **asdict(kept)}])
+                case Held():
+                    pass
+            return verdict
+
+    def give_back(
+        self, system: SystemName, node: NodeId, permit: str, *, returned_at: datetime, failure: str | None
+    ) -> bool:
+        """Close the permit of `node` with this id; one that is closed stays as it is."""
+        with self._session(self._writer) as session:
+            row = session.get(PermitRow, (system, permit))
+            if row is None or row.node != node:
+                return False
+            if row.returned_at is None:
+                row.returned_at, row.failure = returned_at, failure
+                if failure is None:
+                    session.get_one(NodeRow, (system, node)).version = row.to_version
+            return True
+
+    def picture_of(self, system: SystemName) -> Picture:
+        """Return all that is known of `system`, but for calls."""
+        with self._session(self._engine) as session:
+            return _picture(session, system)
+
+    def usage_of(self, system: SystemName) -> tuple[UsageSum, ...]:
+        """Return the calls that were answered in `system`, in the order of the fields."""
+        kind = (
+            CallsRow.node,
+            CallsRow.node_version,
+            CallsRow.caller_version,
+            CallsRow.answered_by,
+            CallsRow.from_node,
+            CallsRow.outcome,
+        )
+        sums = select(*kind, func.sum(CallsRow.count)).where(CallsRow.system == system).group_by(*kind).order_by(*kind)
+        with self._session(self._engine) as session:
+            return tuple(
+                UsageSum(
+                    node=NodeId(node),
+                    node_version=Version(node_version),
+                    caller_version=Version(caller_version),
+                    answered_by=cast(AnsweredBy, answered_by),
+                    from_node=from_node,
+                    outcome=outcome,
+                    count=count,
+                )
+                for node, node_version, caller_version, answered_by, from_node, outcome, count in session.execute(sums)
+            )
+
+    def _prepare(self) -> None:
+        with _told_to_operator(self._path), self._writer.begin() as connection:
+            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one()
+            if found != SCHEMA_VERSION and (found or tables):
+                raise OperatorError(
+                    f"{self._path} has schema {found}, this version of segue reads {SCHEMA_VERSION}: "
+                    f"choose another data folder"
+                )
+            Base.metadata.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @contextmanager
+    def _session(self, engine: Engine) -> Iterator[Session]:
+        try:
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except (exc.OperationalError, exc.TimeoutError) as error:
+            raise PeerError(f"the upgrade database {self._path} does not answer: {_cause(error)}") from error
+
+    def __repr__(self) -> str:
+        return f"SqlStore({str(self._path)!r})"
+
+
+def _engine(path: Path) -> Engine:
+    url = URL.create("sqlite+pysqlite", database=str(path))
+    connect = {"timeout": BUSY_TIMEOUT_S}
+    engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=30, connect_args=connect)
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: SQLiteConnection, _record: object) -> None:
+        # The driver would begin transactions in its own way; see BEGIN below.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # With NORMAL a power cut may undo a grant that a node has acted on.
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+    return engine
+
+
+@contextmanager
+def _told_to_operator(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except exc.DatabaseError as error:
+        raise OperatorError(
+            f"{path} cannot be used as the upgrade database: {_cause(error)}: choose another data folder"
+        ) from error
+
+
+def _cause(error: exc.SQLAlchemyError) -> BaseException:
+    return error.orig if isinstance(error, exc.DBAPIError) and error.orig else error
+
+
+def _upsert(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> None:
+    """Write rows, each in place of the one with the same key."""
+    if not rows:
+        return
+    statement = insert(table)
+    keys = [column.name for column in table.__table__.primary_key]
+    others = {column.name: statement.excluded[column.name] for column in table.__table__.c if column.name not in keys}
+    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
+
+
+def _picture(session: Session, system: SystemName) -> Picture:
+    nodes = session.scalars(select(NodeRow).where(NodeRow.system == system).order_by(NodeRow.id))
+    permits = session.scalars(
+        select(PermitRow).where(PermitRow.system == system).order_by(PermitRow.granted_at, PermitRow.id)
+    )
+    asks = session.scalars(select(AskRow).where(AskRow.system == system).order_by(AskRow.asked_at, AskRow.node))
+    return Picture(
+        system=system,
+        releases=_history(session, system),
+        nodes=tuple(row.fact() for row in nodes),
+        permits=tuple(row.fact() for row in permits),
+        asks=tuple(row.fact() for row in asks),
+    )
+
+
+def _history(session: Session, system: SystemName) -> tuple[Release, ...]:
+    rows = session.scalars(select(ReleaseRow).where(ReleaseRow.system == system).order_by(ReleaseRow.version))
+    return tuple(row.fact() for row in rows)

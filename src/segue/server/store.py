@@ -1,0 +1,236 @@
+"""The upgrade database as a port: the facts it keeps, and the few things that are asked of it.
+
+What the facts mean is decided elsewhere (`admission`, `publication`, `status`). A store promises only
+that each of its methods happens whole or not at all, and one after the other.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
+from segue.model.usage import AnsweredBy
+from segue.wire.messages import Heartbeat, UsageRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A release as it was published.
+
+    Attributes:
+        system: whose history it belongs to, as its manifest says.
+        version: its place in that history.
+        sha256: of the bundle's bytes.
+        size_bytes: of the bundle.
+        description: the author's words.
+        published_at: UTC.
+        manifest: the manifest as JSON, so that what it says of schedules is known without the bundle.
+    """
+
+    system: SystemName
+    version: Version
+    sha256: ContentHash
+    size_bytes: int
+    description: str
+    published_at: datetime
+    manifest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """A node as it was last heard of.
+
+    Attributes:
+        id: unique in its system.
+        version: what it runs: as it said, or later as the permit that it returned says.
+        said: its last heartbeat, without the usage.
+        last_seen: when the heartbeat came (UTC).
+    """
+
+    id: NodeId
+    version: Version
+    said: Heartbeat
+    last_seen: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """The leave for one node to go away for one upgrade; times are UTC.
+
+    Attributes:
+        id: unique in the database.
+        node: who holds it, or held it.
+        class_name: what the node runs.
+        from_version: what the node ran when it asked.
+        to_version: where the upgrade leads.
+        granted_at: since when the node may be away.
+        returned_at: when it was back; None while it may be away.
+        failure: why the node is not upgraded; None while away, or if it is.
+    """
+
+    id: str
+    node: NodeId
+    class_name: ClassName
+    from_version: Version
+    to_version: Version
+    granted_at: datetime
+    returned_at: datetime | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A node waits for a permit; times are UTC.
+
+    Attributes:
+        node: who waits.
+        class_name: what it runs.
+        from_version: the version it would leave.
+        to_version: the version it would go to.
+        asked_at: when it first asked for this upgrade.
+        last_asked_at: when it last did.
+    """
+
+    node: NodeId
+    class_name: ClassName
+    from_version: Version
+    to_version: Version
+    asked_at: datetime
+    last_asked_at: datetime
+
+    def after(self, before: "Ask | None") -> "Ask":
+        """Return this ask with the time of the first one, if `before` asked for the same upgrade."""
+        if before and (before.from_version, before.to_version) == (self.from_version, self.to_version):
+            return replace(self, asked_at=before.asked_at)
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSum:
+    """Calls that one node answered, summed over its processes and over methods."""
+
+    node: NodeId
+    node_version: Version
+    caller_version: Version
+    answered_by: AnsweredBy
+    from_node: bool
+    outcome: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A system as the database knows it at one moment.
+
+    Attributes:
+        system: which.
+        releases: its history, oldest first.
+        nodes: by id.
+        permits: oldest first.
+        asks: of the nodes that wait, oldest first; one per node.
+    """
+
+    system: SystemName
+    releases: tuple[Release, ...] = ()
+    nodes: tuple[NodeRecord, ...] = ()
+    permits: tuple[Permit, ...] = ()
+    asks: tuple[Ask, ...] = ()
+
+    @property
+    def is_known(self) -> bool:
+        """Say whether anything was ever published for this system, or heard from it."""
+        return bool(self.releases or self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The node may go away; the store keeps the permit and forgets that the node asked."""
+
+    permit: Permit
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The node holds this permit already; nothing changes."""
+
+    permit: Permit
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The node must wait; the store remembers that it asks, and since when."""
+
+    reason: str
+
+
+Verdict: TypeAlias = Granted | Held | NotYet
+
+#: Reads a system and says what becomes of a request. It is pure, for it is called inside a transaction;
+#: what it raises ends the transaction with nothing changed.
+Judge: TypeAlias = Callable[[Picture], Verdict]
+
+
+class Store(Protocol):
+    """Keeps what the upgrade server knows. Any thread may call; two calls never interleave.
+
+    Every method may raise `PeerError`: the database cannot answer now, and nothing was changed.
+    """
+
+    def append(self, release: Release) -> tuple[Release, ...]:
+        """Add `release` to its system's history if it is the next one there, and only then.
+
+        Returns:
+            The history as it now stands, oldest first. Whoever asked looks there for what became of it.
+        """
+        ...
+
+    def history_of(self, system: SystemName) -> tuple[Release, ...]:
+        """Return what was published for `system`, oldest first."""
+        ...
+
+    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow]) -> Version:
+        """Remember what a node said of itself, in place of what it said before.
+
+        Args:
+            system: where the node belongs.
+            node: what it said.
+            usage: counts, each of which replaces the last one of this node with the same key.
+
+        Returns:
+            The newest version of the system, 0 if none.
+        """
+        ...
+
+    def admit(self, system: SystemName, ask: Ask, judge: Judge) -> Verdict:
+        """Let `judge` decide over the system as it is, and keep what it decides, in one transaction.
+
+        Args:
+            system: which.
+            ask: what a node that was heard of asks; if it must wait, it is kept as `ask.after(earlier one)`.
+            judge: is shown the whole system; a node's earlier ask is among `asks`, this one is not.
+
+        Raises:
+            Exception: whatever `judge` raises.
+        """
+        ...
+
+    def give_back(
+        self, system: SystemName, node: NodeId, permit: str, *, returned_at: datetime, failure: str | None
+    ) -> bool:
+        """Close the permit of `node` with this id; one that is closed stays as it is.
+
+        If there is no failure, the node's version is the permit's `to_version` from now on.
+
+        Returns:
+            False if the node has no such permit.
+        """
+        ...
+
+    def picture_of(self, system: SystemName) -> Picture:
+        """Return all that is known of `system`, but for calls; an empty picture if nothing is."""
+        ...
+
+    def usage_of(self, system: SystemName) -> tuple[UsageSum, ...]:
+        """Return the calls that were answered in `system`, in the order of the fields."""
+        ...
