@@ -1,0 +1,103 @@
+"""`segue node`: be the agent of one node."""
+
+import asyncio
+import logging
+import signal
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segue.errors import OperatorError
+from segue.model.address import split_address
+from segue.model.clock import SystemClock
+from segue.model.ids import class_name, node_id, system_name
+from segue.node.agent import run_agent
+from segue.node.settings import NodeSettings
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give `app` this command."""
+    app.command("node")(node)
+
+
+def node(
+    system: Annotated[str, typer.Option(help="The system that the node belongs to.")],
+    class_: Annotated[str, typer.Option("--class", help="What the node runs: a class of the system's releases.")],
+    name: Annotated[str, typer.Option("--id", help="The node's id, unique in its system.")],
+    listen: Annotated[str, typer.Option(help="Where the node's clients reach it, HOST:PORT.")],
+    state: Annotated[
+        Path, typer.Option(help="The node's own folder: its persistent state, its journal, its releases.")
+    ],
+    server: Annotated[str, typer.Option(help="The upgrade server's URL.")] = "http://127.0.0.1:7000",
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, such as zone=a, for schedules; may be given again.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with the application's settings: the object's node.config.")
+    ] = None,
+    poll_s: Annotated[float, typer.Option(help="Seconds between reports to the upgrade server.")] = 2.0,
+    max_connection_age_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that a client's connection lives before gRPC renews it; "
+            "a process that was replaced stays about that long to forward calls."
+        ),
+    ] = 30.0,
+    quiesce_timeout_s: Annotated[
+        float, typer.Option(help="Seconds that calls in progress have to end when the node upgrades.")
+    ] = 30.0,
+    transform_timeout_s: Annotated[float, typer.Option(help="Seconds that a transform may take.")] = 3600.0,
+) -> None:
+    """Run one node: the application's process, and the agent that upgrades it.
+
+    On an empty state folder the node starts with the newest release. On a folder that it used before it
+    goes on where it was, in the middle of an upgrade too. From then on it learns of releases by itself.
+
+    Ends with Ctrl-C or SIGTERM, and ends the application's process with it.
+    """
+    split_address(listen)
+    settings = NodeSettings(
+        server_url=server,
+        system=system_name(system),
+        class_name=class_name(class_),
+        node_id=node_id(name),
+        address=listen,
+        state=state,
+        attributes=dict(_attribute(text) for text in attribute or ()),
+        config=_read_config(config) if config else {},
+        poll_s=poll_s,
+        max_connection_age_s=max_connection_age_s,
+        quiesce_timeout_s=quiesce_timeout_s,
+        transform_timeout_s=transform_timeout_s,
+    )
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with suppress(asyncio.CancelledError):
+        asyncio.run(_until_told(settings))
+
+
+async def _until_told(settings: NodeSettings) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await run_agent(settings, SystemClock())
+
+
+def _attribute(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise OperatorError(f"--attribute {text!r}: write NAME=VALUE, such as zone=a")
+    return name, value
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorError(f"--config {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise OperatorError(f"--config {path}: not TOML: {error}") from error

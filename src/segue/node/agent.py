@@ -1,0 +1,240 @@
+"""The agent: one loop from event to event along the journey, and two beside it that report and listen.
+
+It learns of releases by its reports to the upgrade server, at once when a caller's label names a newer
+version, and goes on from its journal after a crash, with the processes that are still there.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any
+
+from segue import journey
+from segue.errors import OperatorError, PeerError, SegueError
+from segue.journey import Phase
+from segue.model.clock import Clock
+from segue.model.ids import ContentHash, Version
+from segue.model.release import Announcement
+from segue.node.control import HostError
+from segue.node.execute import Executor
+from segue.node.folders import Folders, Identity
+from segue.node.handover import check_free
+from segue.node.hosts import HostProcess, Hosts
+from segue.node.journal import Journal
+from segue.node.reports import heartbeat, kept_reports
+from segue.node.settings import NodeSettings
+from segue.wire.client import UpgradeServer
+
+logger = logging.getLogger(__name__)
+
+#: Phases in which the version that owns the state must be serving.
+_SERVES_CURRENT = frozenset(
+    {Phase.SERVING, Phase.FETCHING, Phase.INSTALLING, Phase.WAITING, Phase.WARMING, Phase.RETURNING}
+)
+#: After an attempt that was given up: seconds until the release is tried again, doubled each time.
+_RETRY_S = 5.0
+_RETRY_LIMIT_S = 300.0
+#: For the application's processes to end when the agent is told to.
+STOP_TIMEOUT_S = 20.0
+
+
+class Agent:
+    """One node's agent.
+
+    Args:
+        settings: the node's settings.
+        folders: the node's places on disk, claimed.
+        server: the upgrade server.
+        clock: for the instants that the journal keeps.
+
+    Raises:
+        OperatorError: the node's journal cannot be read.
+    """
+
+    def __init__(self, *, settings: NodeSettings, folders: Folders, server: UpgradeServer, clock: Clock) -> None:
+        self._settings = settings
+        self._folders = folders
+        self._server = server
+        self._clock = clock
+        self._journal = Journal(folders.journal)
+        self._at, _ = journey.fold(self._journal.events)
+        self._newest = self._at.version
+        self._failures_in_a_row = 0
+        self._retry_at = 0.0
+        self._watched: set[int] = set()
+        self._news = asyncio.Event()
+        self._report_now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Be the node's agent until cancelled; then the application's processes are ended, too.
+
+        Raises:
+            OperatorError: the node cannot start: its port is taken, or its first release does not start.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            executor = Executor(
+                settings=self._settings,
+                folders=self._folders,
+                server=self._server,
+                hosts=Hosts(tasks),
+                clock=self._clock,
+            )
+            try:
+                await self._travel(executor, tasks)
+            finally:
+                await self._stop_processes(executor)
+
+    async def _travel(self, executor: Executor, tasks: asyncio.TaskGroup) -> None:
+        """Go from event to event, for ever."""
+        known = {self._at.version, Version(self._at.version - 1)}
+        if self._at.upgrade:
+            known.add(self._at.upgrade.release.version)
+        await executor.adopt(sorted(version for version in known if version > 0))
+        if not executor.running and not executor.leaving:
+            check_free(self._settings.address)
+        tasks.create_task(self._report(executor))
+        while True:
+            if self._at.phase in _SERVES_CURRENT:
+                await self._serve_current(executor)
+            self._watch(executor, tasks)
+            for command in journey.pending(self._at):
+                self._record(await executor.run(command, self._at))
+                break
+            else:
+                await self._rest()
+
+    def _record(self, event: journey.Event) -> None:
+        """Put the event into the journal, and only then follow it."""
+        self._journal.append(event)
+        self._at, _ = journey.advance(self._at, event)
+        logger.info("%s: %s", type(event).__name__, self._at.phase.value)
+        self._report_now.set()
+        if self._at.phase is Phase.NEW:
+            raise OperatorError(f"node {self._settings.node_id} cannot start: {self._at.failure}")
+        if self._at.phase is Phase.SERVING:
+            self._failures_in_a_row = self._failures_in_a_row + 1 if self._at.failure else 0
+            wait_s = min(_RETRY_S * 2**self._failures_in_a_row, _RETRY_LIMIT_S) if self._failures_in_a_row else 0.0
+            self._retry_at = asyncio.get_running_loop().time() + wait_s
+
+    async def _serve_current(self, executor: Executor) -> None:
+        """Make sure that the node serves; a process that dies is started again."""
+        while True:
+            try:
+                await executor.serve_current(self._at)
+                return
+            except (HostError, PeerError) as error:
+                details = getattr(error, "details", "")
+                logger.error("version %s does not serve: %s\n%s", self._at.version, error, details)
+                executor.running.pop(self._at.version, None)
+                await asyncio.sleep(1.0)
+
+    async def _rest(self) -> None:
+        """Wait until something is new, and enter the release that the node wants, if there is one."""
+        await self._news.wait()
+        self._news.clear()
+        if self._newest > self._at.version and asyncio.get_running_loop().time() >= self._retry_at:
+            wanted = await self._next_release()
+            if wanted:
+                self._record(journey.Learned(release=wanted))
+
+    async def _next_release(self) -> Announcement | None:
+        """Ask for the release that this node wants next: on a new node the newest, else the next one."""
+        try:
+            notices = await self._server.releases(self._settings.system)
+        except SegueError as error:
+            logger.warning("the releases are not known: %s", error)
+            return None
+        announced = [
+            Announcement(
+                version=Version(notice.version), sha256=ContentHash(notice.sha256), size_bytes=notice.size_bytes
+            )
+            for notice in notices
+        ]
+        wanted = [release for release in announced if self._at.wants(release)]
+        return wanted[-1] if wanted else None
+
+    async def _report(self, executor: Executor) -> None:
+        """Report to the upgrade server, now and then and whenever something happened."""
+        reachable = True
+        while True:
+            try:
+                await self._report_once(executor)
+                reachable = True
+            except SegueError as error:
+                if reachable:
+                    logger.warning("cannot report; the node goes on serving: %s", error)
+                reachable = False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.poll_s):
+                    await self._report_now.wait()
+            self._report_now.clear()
+
+    async def _report_once(self, executor: Executor) -> None:
+        kept = kept_reports(self._folders.usage)
+        reports: list[dict[str, Any]] = list(kept.values())
+        for host in (*executor.running.values(), *executor.leaving):
+            with suppress(PeerError):
+                reports.append(await host.report())
+        serving = executor.running.get(self._at.version)
+        message = heartbeat(self._settings, self._at, pid=serving.pid if serving else None, process_reports=reports)
+        reply = await self._server.heartbeat(self._settings.system, self._settings.node_id, message)
+        for path in kept:
+            path.unlink(missing_ok=True)
+        self._hear(Version(reply.newest))
+
+    def _hear(self, newest: Version) -> None:
+        if newest > self._newest:
+            self._newest = newest
+        if newest > self._at.version:
+            self._news.set()
+
+    def _watch(self, executor: Executor, tasks: asyncio.TaskGroup) -> None:
+        """Have every process listened to, once, for as long as it lives."""
+        for host in (*executor.running.values(), *executor.leaving):
+            if host.pid not in self._watched:
+                self._watched.add(host.pid)
+                tasks.create_task(self._listen_to(host, executor))
+
+    async def _listen_to(self, host: HostProcess, executor: Executor) -> None:
+        """Ask the upgrade server as soon as a caller of `host` knows a newer version; note its end."""
+        known = self._newest
+        with suppress(PeerError, HostError):
+            while True:
+                known = max(await host.newer(known), self._newest)
+                self._report_now.set()
+        self._watched.discard(host.pid)
+        if executor.running.get(host.version) is host:
+            del executor.running[host.version]
+        if host in executor.leaving:
+            executor.leaving.remove(host)
+        self._news.set()
+
+    async def _stop_processes(self, executor: Executor) -> None:
+        """End the application's processes, since nobody would look after them."""
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            async with asyncio.TaskGroup() as stops:
+                for host in (*executor.running.values(), *executor.leaving):
+                    stops.create_task(host.stop())
+
+
+async def run_agent(settings: NodeSettings, clock: Clock) -> None:
+    """Be the agent of the node that `settings` describe, until cancelled.
+
+    Raises:
+        OperatorError: the state folder is not this node's, the port is taken, or the node cannot start.
+    """
+    identity = Identity(system=settings.system, class_name=settings.class_name, node_id=settings.node_id)
+    folders = Folders(settings.state, identity)
+    try:
+        async with UpgradeServer(settings.server_url) as server:
+            await Agent(settings=settings, folders=folders, server=server, clock=clock).run()
+    except* SegueError as group:
+        raise _first(group) from group
+    finally:
+        folders.close()
+
+
+def _first(group: BaseExceptionGroup[SegueError]) -> SegueError:
+    """Return the first error of the group: it ended the agent, the others followed from it."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,363 @@
+"""Runs a command of the journey and returns the one event that answers it.
+
+Each command may have been run before, by this agent or by one that crashed in it: every method first
+looks at what is already there.
+"""
+
+import asyncio
+import logging
+import random
+from typing import assert_never
+
+from segue import journey
+from segue.errors import PeerError, ReleaseError, SegueError, TrustError
+from segue.model.clock import Clock
+from segue.model.ids import Version
+from segue.model.release import Announcement
+from segue.node.control import HostError, one_line
+from segue.node.folders import Folders, sync_folder
+from segue.node.hosts import HostProcess, Hosts
+from segue.node.plan import Future, HostPlan, ReleasePlan, Stage
+from segue.node.settings import NodeSettings
+from segue.node.transforming import TransformTask, run_transform
+from segue.release.bundle import content_hash, unpack
+from segue.release.manifest import ClassSection, read_manifest
+from segue.wire.client import UpgradeServer
+from segue.wire.messages import PermitRequest
+
+logger = logging.getLogger(__name__)
+
+#: What a process of the application, or the agent's own dealing with it, may fail with.
+_FAILURES = (SegueError, OSError)
+
+
+class Executor:
+    """One node's hands.
+
+    Args:
+        settings: the node's settings.
+        folders: the node's places on disk.
+        server: the upgrade server.
+        hosts: starts processes of the application.
+        clock: for the instants that events carry.
+    """
+
+    def __init__(
+        self, *, settings: NodeSettings, folders: Folders, server: UpgradeServer, hosts: Hosts, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._folders = folders
+        self._server = server
+        self._hosts = hosts
+        self._clock = clock
+        #: `{version: its process}`, of those that are not leaving
+        self.running: dict[Version, HostProcess] = {}
+        #: Processes that were replaced and still forward calls.
+        self.leaving: list[HostProcess] = []
+
+    async def run(self, command: journey.Command, at: journey.Journey) -> journey.Event:
+        """Run `command` and return what happened.
+
+        Args:
+            command: what `advance` named.
+            at: where the node is on its journey; the command belongs to its phase.
+        """
+        match command:
+            case journey.Fetch(release=release):
+                return await self._fetch(release)
+            case journey.StartFirst(release=release):
+                return await self._start_first(release)
+            case journey.InstallFuture(release=release):
+                return await self._install_future(release, at)
+            case journey.AskPermit(from_version=from_version, to_version=to_version):
+                return await self._ask_permit(from_version, to_version, at)
+            case journey.Warm(release=release):
+                return await self._warm(release, at)
+            case journey.Quiesce(version=version):
+                return await self._quiesce(version)
+            case journey.Transform(release=release):
+                return await self._transform(release, at)
+            case journey.StartObject(release=release):
+                return await self._start_object(release, at)
+            case journey.HandOver(from_version=from_version, to_version=to_version):
+                return await self._hand_over(from_version, to_version, at)
+            case journey.Resume(abandoned=abandoned):
+                return await self._resume(abandoned, at)
+            case journey.Commit(from_version=from_version, to_version=to_version):
+                return await self._commit(from_version, to_version, at)
+            case journey.ReturnPermit(permit=permit, failure=failure):
+                return await self._return_permit(permit, failure)
+            case _:
+                assert_never(command)
+
+    async def serve_current(self, at: journey.Journey) -> HostProcess:
+        """Make sure that the version that owns the state serves, and return its process.
+
+        Raises:
+            HostError, PeerError: it does not start.
+        """
+        assert at.running is not None, at
+        host = await self._process(at.running, at.before)
+        await self._start(host, at.running, at.future)
+        await host.serve()
+        return host
+
+    async def adopt(self, versions: list[Version]) -> None:
+        """Find the processes that an earlier agent left, and see those out that are leaving."""
+        for version in versions:
+            host = await self._hosts.find(version, self._folders.control(version))
+            if host is None:
+                continue
+            logger.info("found the application's process %s of version %s", host.pid, version)
+            if (await host.report())["phase"] == "leaving":
+                self.leaving.append(host)
+            else:
+                self.running[version] = host
+
+    async def _fetch(self, release: Announcement) -> journey.Event:
+        folder = self._folders.release(release.sha256)
+        if folder.exists():
+            return journey.Fetched()
+        while True:
+            try:
+                bundle = await self._server.fetch(release.sha256)
+                break
+            except PeerError as error:
+                logger.warning("release %s is not here yet: %s", release.version, error)
+                await self._pause(error.retry_after_s)
+        try:
+            if content_hash(bundle) != release.sha256:
+                raise TrustError(
+                    f"release {release.version}: what the upgrade server sent has SHA-256 {content_hash(bundle)}, "
+                    f"announced was {release.sha256}; publish the release again"
+                )
+            unpack(bundle, folder)
+            sync_folder(folder.parent)
+        except (TrustError, ReleaseError) as error:
+            return journey.FetchFailed(reason=str(error), final=True)
+        except OSError as error:
+            return journey.FetchFailed(reason=f"release {release.version} cannot be unpacked: {error}", final=False)
+        return journey.Fetched()
+
+    async def _start_first(self, release: Announcement) -> journey.Event:
+        try:
+            host = await self._process(release, None)
+            await self._start(host, release, None)
+            await host.serve()
+        except _FAILURES as error:
+            await self._end(release.version)
+            return journey.FirstStartFailed(reason=_reason(error))
+        return journey.FirstStarted()
+
+    async def _install_future(self, release: Announcement, at: journey.Journey) -> journey.Event:
+        try:
+            host = await self.serve_current(at)
+            took_ms = await host.install(self._future(release))
+        except _FAILURES as error:
+            return journey.FutureRefused(reason=_reason(error))
+        return journey.FutureInstalled(took_ms=took_ms)
+
+    async def _ask_permit(self, from_version: Version, to_version: Version, at: journey.Journey) -> journey.Event:
+        request = PermitRequest(class_name=self._settings.class_name, from_version=from_version, to_version=to_version)
+        while True:
+            try:
+                await self.serve_current(at)  # the wait may be long, and a process that died must not wait with us
+                answer = await self._server.ask_permit(self._settings.system, self._settings.node_id, request)
+            except SegueError as error:
+                retry_after_s = getattr(error, "retry_after_s", self._settings.poll_s)
+                logger.warning("no permit: %s", error)
+            else:
+                if answer.permit is not None:
+                    return journey.PermitGranted(permit=answer.permit)
+                retry_after_s = answer.retry_after_s
+                logger.info("no permit yet: %s", answer.reason)
+            await self._pause(retry_after_s)
+
+    async def _warm(self, release: Announcement, at: journey.Journey) -> journey.Event:
+        try:
+            for old in list(self.leaving):
+                await old.ended()
+            host = await self._process(release, at.running)
+            await host.warm()
+        except _FAILURES as error:
+            return journey.WarmFailed(reason=_reason(error))
+        return journey.Warmed(pid=host.pid)
+
+    async def _quiesce(self, version: Version) -> journey.Event:
+        host = self.running.get(version)
+        if host is None:  # it died; nobody has the state open
+            return journey.Quiesced(pid=0, at=self._clock.now())
+        try:
+            await host.quiesce(self._settings.quiesce_timeout_s)
+        except PeerError:
+            self.running.pop(version, None)
+        except HostError as error:
+            return journey.QuiesceFailed(reason=_reason(error))
+        return journey.Quiesced(pid=host.pid, at=self._clock.now())
+
+    async def _transform(self, release: Announcement, at: journey.Journey) -> journey.Event:
+        assert at.running is not None, at
+        upgrade = self._manifest_class(release).upgrade
+        assert upgrade is not None, release
+        simulation = self._folders.future(release.version)
+        task = TransformTask(
+            function=upgrade.transform,
+            release=self._folders.release(release.sha256),
+            version=release.version,
+            previous=self._folders.release(at.running.sha256),
+            previous_version=at.version,
+            old=self._folders.object(at.version),
+            simulation=simulation if simulation.exists() else None,
+        )
+        try:
+            return await run_transform(
+                task,
+                making=self._folders.making,
+                states=self._folders.states(release.version),
+                timeout_s=self._settings.transform_timeout_s,
+            )
+        except _FAILURES as error:
+            return journey.TransformFailed(reason=_reason(error))
+
+    async def _start_object(self, release: Announcement, at: journey.Journey) -> journey.Event:
+        try:
+            host = await self._process(release, at.running)
+            await self._start(host, release, None)
+        except _FAILURES as error:
+            return journey.StartFailed(reason=_reason(error))
+        return journey.Started()
+
+    async def _hand_over(self, from_version: Version, to_version: Version, at: journey.Journey) -> journey.Event:
+        try:
+            host = await self._serve_target(at)
+        except _FAILURES as error:
+            return journey.HandOverFailed(reason=_reason(error))
+        serving_at = self._clock.now()
+        old = self.running.pop(from_version, None)
+        if old is not None:
+            try:
+                await old.leave(self._folders.peer(to_version))
+                self.leaving.append(old)
+            except _FAILURES as error:  # it died, and its parked calls with it; the new one serves all the same
+                logger.warning("the old process did not hand its calls over: %s", error)
+        return journey.HandedOver(pid=host.pid, at=serving_at)
+
+    async def _resume(self, abandoned: Version, at: journey.Journey) -> journey.Event:
+        await self._end(abandoned)
+        self._folders.discard(self._folders.states(abandoned))
+        while True:
+            try:
+                await self.serve_current(at)
+                return journey.Resumed()
+            except _FAILURES as error:
+                # Nothing better can be done for the callers than to try again.
+                logger.error("version %s is not back in service: %s", at.version, _reason(error))
+                await self._end(at.version)
+                await self._pause(1.0)
+
+    async def _commit(self, from_version: Version, to_version: Version, at: journey.Journey) -> journey.Event:
+        await self._serve_target(at)
+        self._folders.discard(self._folders.states(from_version))
+        self._folders.discard(self._folders.future(to_version))
+        return journey.Committed()
+
+    async def _return_permit(self, permit: str, failure: str | None) -> journey.Event:
+        while True:
+            try:
+                await self._server.return_permit(self._settings.system, self._settings.node_id, permit, failure)
+                return journey.PermitReturned()
+            except PeerError as error:
+                logger.warning("the permit is not returned yet: %s", error)
+                await self._pause(error.retry_after_s)
+
+    async def _serve_target(self, at: journey.Journey) -> HostProcess:
+        """Make sure that the version that the upgrade leads to serves, and return its process."""
+        assert at.upgrade is not None, at
+        host = await self._process(at.upgrade.release, at.running)
+        await self._start(host, at.upgrade.release, None)
+        await host.serve()
+        return host
+
+    async def _start(self, host: HostProcess, release: Announcement, future: Announcement | None) -> None:
+        """Have `host` import its release and start its object, unless it has."""
+        await host.warm()
+        await host.start(self._stage(release, future))
+
+    async def _process(self, release: Announcement, previous: Announcement | None) -> HostProcess:
+        """Return the process that runs `release`, started if it is not there."""
+        host = self.running.get(release.version)
+        if host is not None:
+            return host
+        host = await self._hosts.spawn(self._host_plan(release, previous))
+        self.running[release.version] = host
+        return host
+
+    async def _end(self, version: Version) -> None:
+        host = self.running.pop(version, None)
+        if host is not None:
+            await host.stop()
+            host.kill()
+
+    async def _pause(self, about_s: float) -> None:
+        """Wait, with jitter, so that a fleet that was refused together does not come back together."""
+        await asyncio.sleep(about_s * random.uniform(0.75, 1.25))
+
+    def _stage(self, release: Announcement, future: Announcement | None) -> Stage:
+        return Stage(
+            state=str(self._folders.object(release.version)),
+            past=str(self._folders.past(release.version)),
+            future=self._future(future) if future else None,
+        )
+
+    def _future(self, release: Announcement) -> Future:
+        return Future(release=self._release_plan(release), state=str(self._folders.future(release.version)))
+
+    def _host_plan(self, release: Announcement, previous: Announcement | None) -> HostPlan:
+        settings = self._settings
+        return HostPlan(
+            system=settings.system,
+            class_name=settings.class_name,
+            node_id=settings.node_id,
+            address=settings.address,
+            attributes=settings.attributes,
+            config=settings.config,
+            max_connection_age_s=settings.max_connection_age_s,
+            control=str(self._folders.control(release.version)),
+            peer=str(self._folders.peer(release.version)),
+            usage=str(self._folders.usage),
+            release=self._release_plan(release),
+            previous=self._release_plan(previous) if previous else None,
+        )
+
+    def _release_plan(self, release: Announcement) -> ReleasePlan:
+        described = self._manifest_class(release)
+        upgrade = described.upgrade
+        return ReleasePlan(
+            version=release.version,
+            folder=str(self._folders.release(release.sha256)),
+            object=described.object,
+            past=upgrade.past if upgrade else None,
+            future=upgrade.future if upgrade else None,
+        )
+
+    def _manifest_class(self, release: Announcement) -> ClassSection:
+        """Return what the release's manifest says of this node's class.
+
+        Raises:
+            ReleaseError: it says nothing of it.
+        """
+        folder = self._folders.release(release.sha256)
+        classes = read_manifest(folder).classes
+        if self._settings.class_name not in classes:
+            raise ReleaseError(
+                f"release {release.version} has no class {self._settings.class_name}: "
+                f"start the node with --class, one of {', '.join(sorted(classes))}"
+            )
+        return classes[self._settings.class_name]
+
+
+def _reason(error: Exception) -> str:
+    """Log what is behind `error`, and return it in one line."""
+    details = getattr(error, "details", "")
+    logger.error("%s%s", error, f"\n{details}" if details else "")
+    return one_line(error)

@@ -1,0 +1,181 @@
+"""What a node keeps on disk, and where.
+
+    STATE/node.json                whose folder this is
+    STATE/journal.jsonl            what happened to the node
+    STATE/releases/HASH/           unpacked bundles
+    STATE/states/N/object/         the persistent state of version N's object
+    STATE/states/N/past/           what the past simulation of version N-1 keeps beside it
+    STATE/states/N/transform.json  what the transform that made them reported
+    STATE/future/N/                what the future simulation of version N keeps
+    STATE/making/                  transforms' work; becomes states/N in one rename
+    STATE/usage/                   last counts of processes that ended, until they are reported
+
+Sockets are not here but in a short folder of their own, since a Unix socket's path has at most 107 bytes.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from segue.errors import OperatorError
+from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whose state folder it is: written at the first start, compared at each later one."""
+
+    system: SystemName
+    class_name: ClassName
+    node_id: NodeId
+
+
+class Folders:
+    """The places of one node, claimed for one agent.
+
+    Args:
+        state: the node's state folder; made if missing.
+        identity: who starts on it.
+
+    Raises:
+        OperatorError: the folder is another node's or system's, is in use by another agent, or cannot be written.
+    """
+
+    def __init__(self, state: Path, identity: Identity) -> None:
+        self.root = state.absolute()
+        try:
+            for name in ("releases", "states", "future", "making", "usage"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            self._lock = (self.root / "lock").open("w")
+        except OSError as error:
+            raise OperatorError(
+                f"state folder {state}: {error.strerror}; give one with --state that can be written"
+            ) from error
+        try:
+            self._hold()
+            self._claim(identity)
+            self.run = _run_folder(self.root)
+        except OperatorError:
+            self._lock.close()
+            raise
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def usage(self) -> Path:
+        """Where processes that end leave their last counts."""
+        return self.root / "usage"
+
+    def release(self, sha256: ContentHash) -> Path:
+        """Where the bundle of that hash is unpacked; it may not exist yet."""
+        return self.root / "releases" / sha256
+
+    def states(self, version: Version) -> Path:
+        """Where version's object and past simulation keep their state, whole or not there."""
+        return self.root / "states" / str(version)
+
+    def object(self, version: Version) -> Path:
+        """Where version's object keeps its state."""
+        return self.states(version) / "object"
+
+    def past(self, version: Version) -> Path:
+        """Where the past simulation beside version's object keeps its state."""
+        return self.states(version) / "past"
+
+    def future(self, version: Version) -> Path:
+        """Where the future simulation of version keeps its state."""
+        return self.root / "future" / str(version)
+
+    @property
+    def making(self) -> Path:
+        """Where transforms work, each in a folder of its own."""
+        return self.root / "making"
+
+    def control(self, version: Version) -> Path:
+        """The control socket of the process that runs version."""
+        return self.run / f"{version}.control"
+
+    def peer(self, version: Version) -> Path:
+        """The socket on which the process that runs version takes forwarded calls."""
+        return self.run / f"{version}.peer"
+
+    def discard(self, folder: Path) -> None:
+        """Remove `folder` if it is there; a crash in the middle leaves nothing that could be taken for it."""
+        if not folder.exists():
+            return
+        trash = self.making / f"trash-{folder.parent.name}-{folder.name}"
+        shutil.rmtree(trash, ignore_errors=True)
+        folder.rename(trash)
+        sync_folder(folder.parent)
+        shutil.rmtree(trash)
+
+    def close(self) -> None:
+        """Let another agent have the folder."""
+        self._lock.close()
+
+    def _hold(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OperatorError(
+                f"state folder {self.root} is in use by another agent: end it, or give this node a folder of its own"
+            ) from None
+
+    def _claim(self, identity: Identity) -> None:
+        card = self.root / "node.json"
+        if card.exists():
+            try:
+                there = Identity(**json.loads(card.read_text()))
+            except (ValueError, TypeError) as error:
+                raise OperatorError(
+                    f"{card}: not the card of a node ({error}); give another folder with --state"
+                ) from error
+            if there != identity:
+                raise OperatorError(
+                    f"state folder {self.root} belongs to node {there.node_id} ({there.class_name}) of system "
+                    f"{there.system}, not to {identity.node_id} ({identity.class_name}) of {identity.system}: "
+                    "give this node a folder of its own with --state"
+                )
+            return
+        partial = card.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(identity)) + "\n")
+        sync_file(partial)
+        partial.rename(card)
+        sync_folder(self.root)
+
+
+def sync_file(path: Path) -> None:
+    """Put a file's bytes on disk."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(path: Path) -> None:
+    """Put a folder's entries on disk."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _run_folder(root: Path) -> Path:
+    """Return the folder for sockets of the node at `root`: short, the same each time, this user's alone."""
+    name = f"segue-{os.getuid()}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
+    run = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / name
+    run.mkdir(mode=0o700, exist_ok=True)
+    owner = run.stat(follow_symlinks=False)
+    if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
+        raise OperatorError(f"folder {run} is open to others: remove it, it is only for the node's sockets")
+    return run

@@ -1,0 +1,157 @@
+"""The agent's view of the application's processes: start one, find one again, ask it, see it end."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from segue.errors import PeerError
+from segue.model.ids import Version
+from segue.node.control import HostError, ask
+from segue.node.plan import Future, HostPlan, Stage
+
+logger = logging.getLogger(__name__)
+
+#: Until a new process listens for the agent; Python itself takes most of it on a busy machine.
+READY_TIMEOUT_S = 60.0
+#: For answers that need no work of the author's code.
+ANSWER_TIMEOUT_S = 30.0
+#: For imports, and for starts of objects and simulations, which may read all their state.
+START_TIMEOUT_S = 600.0
+
+
+class HostProcess:
+    """One process of the application, whether this agent started it or found it.
+
+    Args:
+        version: the version that it runs.
+        control: its control socket.
+        pid: its process id.
+    """
+
+    def __init__(self, *, version: Version, control: Path, pid: int) -> None:
+        self.version = version
+        self.pid = pid
+        self._control = control
+
+    async def warm(self) -> None:
+        """Have it import its release. Raises HostError if that does not import, PeerError if it died."""
+        await self._ask("warm", START_TIMEOUT_S)
+
+    async def start(self, stage: Stage) -> None:
+        """Have it start its object. Raises HostError with what the author's code said, PeerError if it died."""
+        await self._ask("start", START_TIMEOUT_S, stage=stage.to_json())
+
+    async def serve(self) -> None:
+        """Have it answer calls. Raises HostError if it cannot have the port, PeerError if it died."""
+        await self._ask("serve", ANSWER_TIMEOUT_S)
+
+    async def install(self, future: Future) -> float:
+        """Have it install a future simulation, and return the milliseconds that took.
+
+        Raises:
+            HostError: it does not import or start; the chain is as it was.
+            PeerError: the process died.
+        """
+        answer = await self._ask("install", START_TIMEOUT_S, future=asdict(future))
+        return float(answer["took_ms"])
+
+    async def quiesce(self, timeout_s: float) -> None:
+        """Have it go quiet. Raises HostError if calls inside did not end in `timeout_s`, PeerError if it died."""
+        await self._ask("quiesce", timeout_s + ANSWER_TIMEOUT_S, timeout_s=timeout_s)
+
+    async def leave(self, successor: Path) -> None:
+        """Have it forward its calls to the process at `successor`, and end with its last connection."""
+        await self._ask("leave", ANSWER_TIMEOUT_S, successor=str(successor))
+
+    async def newer(self, known: Version) -> Version:
+        """Wait for a caller whose label names a version newer than `known`. Raises PeerError if it died."""
+        answer = await self._ask("newer", None, known=known)
+        return Version(answer["version"])
+
+    async def report(self) -> dict[str, Any]:
+        """Return its counts and facts. Raises PeerError if it died."""
+        return await self._ask("report", ANSWER_TIMEOUT_S)
+
+    async def ended(self) -> None:
+        """Return when the process is gone."""
+        with suppress(PeerError, HostError):
+            await self._ask("newer", None, known=sys.maxsize)
+
+    async def stop(self) -> None:
+        """End it, gracefully if it still listens, and return when it is gone."""
+        with suppress(PeerError, HostError):
+            await self._ask("stop", ANSWER_TIMEOUT_S)
+            await self.ended()
+
+    def kill(self) -> None:
+        """End it at once."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def __repr__(self) -> str:
+        return f"HostProcess(version={self.version}, pid={self.pid})"
+
+    async def _ask(self, question: str, wait_s: float | None, **arguments: Any) -> dict[str, Any]:
+        return await ask(self._control, question, wait_s=wait_s, **arguments)
+
+
+class Hosts:
+    """Starts processes of the application and reaps them.
+
+    Args:
+        tasks: where the waiting for their ends lives.
+    """
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
+
+    async def spawn(self, plan: HostPlan) -> HostProcess:
+        """Start a process and return it, listening for the agent but with nothing imported.
+
+        Raises:
+            HostError: it ended before it was ready, or was not ready in time; its log says why.
+        """
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "segue.node.host",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._tasks.create_task(_reap(process))
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                process.stdin.write(json.dumps(plan.to_json()).encode())
+                await process.stdin.drain()
+                process.stdin.close()
+                ready = await process.stdout.readline()
+        except (TimeoutError, OSError):
+            ready = b""
+        if ready != b"ready\n":
+            with suppress(ProcessLookupError):
+                process.kill()
+            raise HostError("the application's process did not come up; its log says why")
+        return HostProcess(version=plan.release.version, control=Path(plan.control), pid=process.pid)
+
+    async def find(self, version: Version, control: Path) -> HostProcess | None:
+        """Return the process of an earlier agent that listens at `control`, if there is one."""
+        try:
+            answer = await ask(control, "report", wait_s=ANSWER_TIMEOUT_S)
+        except (PeerError, HostError):
+            return None
+        return HostProcess(version=version, control=control, pid=int(answer["pid"]))
+
+
+async def _reap(process: asyncio.subprocess.Process) -> None:
+    """Wait for the process's end, so that it does not stay as a zombie."""
+    status = await process.wait()
+    logger.info("process %s of the application ended with status %s", process.pid, status)

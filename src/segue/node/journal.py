@@ -1,0 +1,108 @@
+"""A node's journal: every event that happened to it, on disk before anything follows from it.
+
+One line of JSON an event. A line that a crash cut short is the last, and as if it had never begun:
+its command is issued again.
+"""
+
+import dataclasses
+import json
+import os
+import typing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from segue import journey
+from segue.errors import OperatorError
+from segue.model.release import Announcement
+from segue.node.folders import sync_folder
+
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(journey.Event)}
+
+
+class Journal:
+    """The journal in one file, which one process at a time holds open.
+
+    Args:
+        path: the file; it is made if missing.
+
+    Raises:
+        OperatorError: the file holds something that is not a journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.events: list[journey.Event] = []
+        whole = self._read()
+        self._file = path.open("ab")
+        self._file.truncate(whole)
+        sync_folder(path.parent)
+
+    def append(self, event: journey.Event) -> None:
+        """Put `event` on disk: when this returns, no crash undoes it."""
+        self._file.write(json.dumps(encode(event)).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.events.append(event)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def __repr__(self) -> str:
+        return f"Journal({self._path}, {len(self.events)} events)"
+
+    def _read(self) -> int:
+        """Read the events that are there, and return how many bytes hold them."""
+        whole = 0
+        if not self._path.exists():
+            return whole
+        for number, line in enumerate(self._path.read_bytes().splitlines(keepends=True), start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                self.events.append(decode(json.loads(line)))
+            except (ValueError, KeyError, TypeError) as error:
+                raise OperatorError(
+                    f"{self._path}, line {number}: no event of a journal ({error}); "
+                    "put back the file from before it was changed, or start the node on a new folder"
+                ) from error
+            whole += len(line)
+        return whole
+
+
+def encode(event: journey.Event) -> dict[str, Any]:
+    """Return `event` as JSON takes it, its kind under `event`."""
+    fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    return {"event": type(event).__name__} | {name: _encode_value(value) for name, value in fields.items()}
+
+
+def decode(data: dict[str, Any]) -> journey.Event:
+    """Return the event that `encode` was asked for.
+
+    Raises:
+        KeyError, TypeError, ValueError: `data` is no such thing.
+    """
+    kind = _KINDS[data["event"]]
+    hints = typing.get_type_hints(kind)
+    fields = {name: _decode_value(value, hints[name]) for name, value in data.items() if name != "event"}
+    event: journey.Event = kind(**fields)
+    return event
+
+
+def _encode_value(value: Any) -> Any:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case Announcement():
+            return dataclasses.asdict(value)
+        case _:
+            return value
+
+
+def _decode_value(value: Any, hint: Any) -> Any:
+    if hint is datetime:
+        return datetime.fromisoformat(value)
+    if hint is Announcement:
+        return Announcement(**value)
+    return value

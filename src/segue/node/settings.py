@@ -1,0 +1,45 @@
+"""What the operator says of one node when its agent starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from segue.errors import OperatorError
+from segue.model.ids import ClassName, NodeId, SystemName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """The settings of one node.
+
+    Attributes:
+        server_url: where the upgrade server is.
+        system, class_name, node_id: who the node is.
+        address: where the node's object is reached, `host:port`.
+        state: the node's state folder.
+        attributes: what schedules may ask of the node, such as `{"zone": "a"}`.
+        config: the application's own settings, handed to the object as they are.
+        poll_s: seconds between reports to the upgrade server.
+        max_connection_age_s: seconds until gRPC retires a connection gracefully.
+        quiesce_timeout_s: seconds that calls inside have to end when the node goes away.
+        transform_timeout_s: seconds that a transform may take.
+    """
+
+    server_url: str
+    system: SystemName
+    class_name: ClassName
+    node_id: NodeId
+    address: str
+    state: Path
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    poll_s: float = 2.0
+    max_connection_age_s: float = 30.0
+    quiesce_timeout_s: float = 30.0
+    transform_timeout_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        for name in ("poll_s", "max_connection_age_s", "quiesce_timeout_s", "transform_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise OperatorError(f"{name} is {getattr(self, name)}: it must be more than 0 seconds")

@@ -1,0 +1,79 @@
+"""A state folder belongs to one node of one system, and to one agent at a time."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from segue.errors import OperatorError
+from segue.model.ids import ClassName, NodeId, SystemName, Version
+from segue.node.folders import Folders, Identity
+
+
+def identity(system: str = "blockstore", node: str = "n1") -> Identity:
+    return Identity(system=SystemName(system), class_name=ClassName("BlockNode"), node_id=NodeId(node))
+
+
+@contextmanager
+def claimed(state: Path, who: Identity) -> Iterator[Folders]:
+    with closing(Folders(state, who)) as folders:
+        yield folders
+
+
+def test_the_same_node_finds_its_folder_again(tmp_path: Path) -> None:
+    """Sockets too are where they were, so that processes that were left can be found."""
+    with claimed(tmp_path / "state", identity()) as first:
+        run = first.run
+    with claimed(tmp_path / "state", identity()) as again:
+        assert again.run == run
+
+
+@pytest.mark.parametrize("other", [identity(system="other"), identity(node="n2")])
+def test_another_node_is_refused(tmp_path: Path, other: Identity) -> None:
+    """The message names whose folder it is and who came, and the folder stays as it was."""
+    with claimed(tmp_path, identity()):
+        pass
+    with pytest.raises(OperatorError, match=r"belongs to node n1 \(BlockNode\) of system blockstore"):
+        Folders(tmp_path, other)
+    with claimed(tmp_path, identity()):
+        pass
+
+
+def test_two_agents_do_not_share_a_folder(tmp_path: Path) -> None:
+    """The second is told, and the first keeps it."""
+    with ExitStack() as stack:
+        stack.enter_context(claimed(tmp_path, identity()))
+        with pytest.raises(OperatorError, match="in use by another agent"):
+            Folders(tmp_path, identity())
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """A file in the way is named."""
+    (tmp_path / "state").write_text("")
+    with pytest.raises(OperatorError, match="state"):
+        Folders(tmp_path / "state", identity())
+
+
+def test_a_card_that_is_none_is_refused(tmp_path: Path) -> None:
+    """Somebody else's node.json is not taken for ours."""
+    (tmp_path / "node.json").write_text('{"name": "x"}')
+    with pytest.raises(OperatorError, match=r"node\.json"):
+        Folders(tmp_path, identity())
+
+
+def test_sockets_have_short_paths_however_deep_the_state_is(tmp_path: Path) -> None:
+    """A Unix socket's path has at most 107 bytes."""
+    deep = tmp_path.joinpath(*["folder-with-a-long-name"] * 8)
+    with claimed(deep, identity()) as folders:
+        assert len(str(folders.control(Version(1_000_000)))) < 108
+
+
+def test_discard_removes_whole_folders_and_minds_none(tmp_path: Path) -> None:
+    """It may be asked twice."""
+    with claimed(tmp_path, identity()) as folders:
+        (folders.object(Version(1)) / "blocks").mkdir(parents=True)
+        folders.discard(folders.states(Version(1)))
+        folders.discard(folders.states(Version(1)))
+        assert not folders.states(Version(1)).exists()
+        assert list(folders.making.iterdir()) == []
