@@ -26,7 +26,7 @@ from segue.errors import ReleaseError
 from segue.layer.chain import Chain, Link
 from segue.layer.grpc_channel import LabelledChannel
 from segue.layer.grpc_server import Dispatch
-from segue.layer.label import Label, Newest
+from segue.layer.label import Newest, label_source
 from segue.layer.usage import Usage
 from segue.model.address import split_address
 from segue.model.ids import ClassName, NodeId, SystemName, Version
@@ -71,7 +71,7 @@ class Host:
         self._usage = Usage()
         self._newest = Newest(plan.release.version)
         self._heard = plan.release.version
-        self._dispatch = Dispatch(usage=self._usage, newest=self._newest, on_newer=self._hear, default=None)
+        self._dispatch = Dispatch(usage=self._usage, newest=self._newest, on_newer=self._hear)
         self._releases: dict[Version, LoadedRelease] = {}
         self._chain: Chain | None = None
         self._server: grpc.aio.Server | None = None
@@ -198,7 +198,6 @@ class Host:
         except BaseException:
             self._show(before)
             raise
-        self._newest.learn(version)
         return (time.perf_counter() - began) * 1000
 
     async def quiesce(self, timeout_s: float) -> None:
@@ -280,11 +279,10 @@ class Host:
         Path(state).mkdir(parents=True, exist_ok=True)
         plan = self.plan
 
-        def open_channel(target: str) -> grpc.aio.Channel:
-            return LabelledChannel(grpc.aio.insecure_channel(target), metadata)
+        label = label_source(version, self._newest, NodeId(plan.node_id))
 
-        def metadata() -> tuple[tuple[str, str], ...]:
-            return Label(caller=version, newest=self._newest.version, node=NodeId(plan.node_id)).metadata()
+        def open_channel(target: str) -> grpc.aio.Channel:
+            return LabelledChannel(grpc.aio.insecure_channel(target), label)
 
         return Node(
             system=SystemName(plan.system),
@@ -317,7 +315,8 @@ class Host:
             await _call_if_there(link.instance, "stop")
 
     def _look_whether_gone(self) -> None:
-        if handover.connections(self._port) == 0 and self._dispatch.in_flight == 0:
+        calls = self._dispatch.in_flight
+        if handover.connections(self._port) == 0 and calls.parked == 0 and calls.forwarded == 0:
             self.gone.set()
         else:
             asyncio.get_running_loop().call_later(_LEAVING_LOOK_S, self._look_whether_gone)
