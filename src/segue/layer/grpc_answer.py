@@ -1,0 +1,227 @@
+"""How a method of an object is called: one `Answer` for each (version, method, kind of caller).
+
+An answer takes bytes and gives bytes, whatever the method's kind. So a call that gRPC hands over at
+once and a call that was parked before anything of its kind was known go the same way.
+"""
+
+import asyncio
+import inspect
+import logging
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import grpc
+import grpc.aio
+
+from segue.errors import Disallowed
+from segue.layer.gate import Gate
+from segue.layer.grpc_collector import MethodHandler
+from segue.layer.grpc_context import (
+    Context,
+    Requests,
+    TypedContext,
+    UnreadableRequestError,
+    outcome_of,
+    outcome_when_cancelled,
+    reading,
+    writing,
+)
+from segue.model.ids import Version
+
+_log = logging.getLogger(__name__)
+
+#: What the table is keyed by: a version, and a method's path.
+Key: TypeAlias = tuple[Version, str]
+#: Awaited with (request, reply, context).
+Observer: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+#: What becomes of a call that finds the gate closed: (answer, request's bytes if read, context) -> reply's bytes.
+Late: TypeAlias = Callable[["Answer", bytes, Context], Awaitable[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What an answer has around it.
+
+    Attributes:
+        gate: where its calls go in and out.
+        tally: {outcome: calls}, to be added to.
+        observers: {(version, method): observers} as the chain has them now: looked at when a call
+            ends, so that a simulation which came meanwhile is told of calls that were inside.
+        late: what to do with a call that came to the open gate and finds it closed.
+    """
+
+    gate: Gate
+    tally: Counter[str]
+    observers: Mapping[Key, tuple[Observer, ...]]
+    late: Late
+
+
+class Answer(ABC):
+    """Answers the calls of one method in one version for one kind of caller.
+
+    Args:
+        key: the version and the method's path.
+        handler: as the author's object registered it.
+        around: gate, counts, observers.
+    """
+
+    #: How gRPC is told of a method of this kind.
+    _make_handler: ClassVar[Callable[..., MethodHandler]]
+    #: Whether the caller sends exactly one message.
+    unary_request: ClassVar[bool]
+    #: Whether the caller gets exactly one message.
+    unary_reply: ClassVar[bool]
+
+    def __init__(self, key: Key, handler: MethodHandler, behaviour: Callable[..., Any], around: Surroundings) -> None:
+        self.key = key
+        self.gate = around.gate
+        self._behaviour = behaviour
+        self._deserialize = reading(handler.request_deserializer)
+        self._serialize = writing(handler.response_serializer)
+        self._observers = around.observers
+        self._tally = around.tally
+        self._late = around.late
+        self._generates = inspect.isasyncgenfunction(behaviour)
+        #: What gRPC is given: it reads the request's bytes itself and then calls `serve`.
+        self.handler: MethodHandler = type(self)._make_handler(self.serve)
+
+    async def serve(self, request: Any, context: Context) -> bytes | None:
+        """Answer a call, count it, and let nothing of an object's failure out but that it failed.
+
+        Args:
+            request: the request's bytes if there is exactly one; else it is not looked at, as `context` reads.
+            context: gRPC's, which reads and writes bytes.
+
+        Returns:
+            The reply's bytes if there is exactly one; else None, as the replies were written.
+        """
+        gate = self.gate
+        if not gate.enter():
+            return await self._late(self, request, context)
+        outcome = "UNKNOWN"
+        try:
+            reply = await self._run(request, context)
+            outcome = outcome_of(context)
+            return reply
+        except asyncio.CancelledError:
+            outcome = outcome_when_cancelled(context)
+            raise
+        except Exception as error:
+            shown = await self._status_for(error, context)
+            if isinstance(shown, grpc.aio.InternalError):
+                outcome = "CANCELLED"  # the caller was gone when we wrote
+            elif context.done():
+                outcome = outcome_of(context)
+            raise shown from shown.__cause__
+        finally:
+            self._tally[outcome] += 1
+            gate.leave()
+
+    @abstractmethod
+    async def _run(self, request: Any, context: Context) -> bytes | None:
+        """Call the object's method as its kind is called."""
+
+    async def _status_for(self, error: Exception, context: Context) -> Exception:
+        """Send the status that `error` means, and return what to raise so that gRPC sends no other."""
+        if isinstance(error, grpc.aio.BaseError) or context.done():
+            return error
+        version, method = self.key
+        details = f"segue: the object of version {version} failed; its node's log says why"
+        code = grpc.StatusCode.INTERNAL
+        match error:
+            case Disallowed():
+                code, details = grpc.StatusCode.FAILED_PRECONDITION, str(error)
+            case UnreadableRequestError():
+                details = f"segue: the request is no message of version {version}'s {method}"
+            case _:
+                _log.error("%s: the object of version %d failed", method, version, exc_info=error)
+                if outcome_of(context) != "OK":  # gRPC's idiom: set_code, then raise
+                    code, details = context.code(), context.details() or details
+        try:
+            await context.abort(code, details)
+        except grpc.aio.BaseError as ended:
+            return ended
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.key[0]}, {self.key[1]}, {self.gate!r})"
+
+
+class _UnaryUnary(Answer):
+    _make_handler = staticmethod(grpc.unary_unary_rpc_method_handler)
+    unary_request = True
+    unary_reply = True
+
+    async def _run(self, request: bytes, context: Context) -> bytes:
+        message = self._deserialize(request)
+        reply = await self._behaviour(message, context)
+        if outcome_of(context) != "OK":
+            return b""
+        raw = self._serialize(reply)
+        for observer in self._observers.get(self.key, ()):
+            await observer(message, reply, context)
+        return raw
+
+
+class _UnaryStream(Answer):
+    _make_handler = staticmethod(grpc.unary_stream_rpc_method_handler)
+    unary_request = True
+    unary_reply = False
+
+    async def _run(self, request: bytes, context: Context) -> None:
+        typed = TypedContext(context, self._deserialize, self._serialize)
+        await self._stream(self._deserialize(request), typed)
+
+    async def _stream(self, request: Any, typed: TypedContext) -> None:
+        if not self._generates:
+            await self._behaviour(request, typed)
+            return
+        # Closed here and not by the collector of garbage, so that the object's clean-up is over when the call is.
+        replies: AsyncIterator[Any]
+        async with aclosing(self._behaviour(request, typed)) as replies:
+            async for reply in replies:
+                await typed.write(reply)
+
+
+class _StreamUnary(Answer):
+    _make_handler = staticmethod(grpc.stream_unary_rpc_method_handler)
+    unary_request = False
+    unary_reply = True
+
+    async def _run(self, request: object, context: Context) -> bytes:  # noqa: ARG002 - read from the context
+        typed = TypedContext(context, self._deserialize, self._serialize)
+        reply = await self._behaviour(Requests(typed), typed)
+        return self._serialize(reply) if outcome_of(context) == "OK" else b""
+
+
+class _StreamStream(_UnaryStream):
+    _make_handler = staticmethod(grpc.stream_stream_rpc_method_handler)
+    unary_request = False
+
+    async def _run(self, request: object, context: Context) -> None:  # noqa: ARG002 - read from the context
+        typed = TypedContext(context, self._deserialize, self._serialize)
+        await self._stream(Requests(typed), typed)
+
+
+#: {(request streaming, response streaming): (kind, name of the handler's behaviour)}
+_KINDS: dict[tuple[bool, bool], tuple[type[Answer], str]] = {
+    (False, False): (_UnaryUnary, "unary_unary"),
+    (False, True): (_UnaryStream, "unary_stream"),
+    (True, False): (_StreamUnary, "stream_unary"),
+    (True, True): (_StreamStream, "stream_stream"),
+}
+
+
+def behaviour_of(handler: MethodHandler) -> Callable[..., Any]:
+    """Return the author's method behind a handler."""
+    behaviour: Callable[..., Any] = getattr(handler, _KINDS[handler.request_streaming, handler.response_streaming][1])
+    return behaviour
+
+
+def answer(key: Key, handler: MethodHandler, behaviour: Callable[..., Any], around: Surroundings) -> Answer:
+    """Make the answer for a method of whatever kind."""
+    kind, _ = _KINDS[handler.request_streaming, handler.response_streaming]
+    return kind(key, handler, behaviour, around)

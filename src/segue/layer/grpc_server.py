@@ -1,0 +1,308 @@
+"""Dispatch: the handler of all calls of a process, which finds the object that answers each."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from segue.layer.chain import Chain, Link
+from segue.layer.gate import Gate
+from segue.layer.grpc_answer import Answer, Key, Observer, Surroundings
+from segue.layer.grpc_collector import MethodHandler
+from segue.layer.grpc_context import Context, outcome_of
+from segue.layer.grpc_relay import relay
+from segue.layer.grpc_table import Table, build_table
+from segue.layer.label import LABEL_KEY, NODE_KEY, MalformedLabelError, Newest, read_label
+from segue.layer.usage import Usage
+from segue.model.ids import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """Calls that are here now.
+
+    Attributes:
+        clients: clients' calls inside objects.
+        nodes: nodes' calls inside objects.
+        parked: calls that wait to go in.
+        forwarded: calls that another process is answering through this one.
+    """
+
+    clients: int
+    nodes: int
+    parked: int
+    forwarded: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What is known of a call that could not go in at once; `version` is None if it has no label."""
+
+    version: Version | None
+    method: str
+    from_node: bool
+    unary_reply: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """The call waits: `limited`, for its version; else for a gate, as long as the caller does."""
+
+    limited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Refuse:
+    """No object answers the call."""
+
+    code: grpc.StatusCode
+    details: str
+
+
+#: Where a call goes.
+_Way: TypeAlias = Answer | grpc.aio.Channel | _Wait | _Refuse
+
+
+class Dispatch(grpc.GenericRpcHandler):
+    """Answers each call by the object of the caller's version; give it to `add_generic_rpc_handlers`.
+
+    It lives in one event loop. Until the first `show`, all calls are parked.
+
+    Args:
+        usage: where answered calls are counted.
+        newest: what this process knows; callers' labels add to it.
+        on_newer: called once, at once, with each version that a label is the first to name.
+        default: the version of calls without a label, where their method does not tell; None for the current one's.
+        park_limit_s: how long a call waits for a version that is not answered here yet.
+    """
+
+    def __init__(
+        self,
+        *,
+        usage: Usage,
+        newest: Newest,
+        on_newer: Callable[[Version], None],
+        default: Version | None = None,
+        park_limit_s: float = 30.0,
+    ) -> None:
+        self._usage = usage
+        self._newest = newest
+        self._on_newer = on_newer
+        self._default = default
+        self._park_limit_s = park_limit_s
+        self._table: Table | None = None
+        #: The table's, copied: answers of an older table that are still at work look here too.
+        self._observers: dict[Key, tuple[Observer, ...]] = {}
+        self._clients = Gate()
+        self._nodes = Gate()
+        self._successor: grpc.aio.Channel | None = None
+        self._changed = asyncio.Event()
+        self._parked = 0
+        self._forwarded = 0
+
+    @property
+    def in_flight(self) -> InFlight:
+        """How many calls are here, by where."""
+        return InFlight(
+            clients=self._clients.inside, nodes=self._nodes.inside, parked=self._parked, forwarded=self._forwarded
+        )
+
+    def show(self, chain: Chain) -> None:
+        """Let calls be answered by the objects of `chain` from now on, parked ones too.
+
+        Calls that are inside end where they are, but observers of the new chain are told of them.
+
+        Raises:
+            ReleaseError: the chain cannot be dispatched to (says why); the one before stays.
+        """
+        table = build_table(chain, self._default, self._surround)
+        self._table = table
+        self._observers.clear()
+        self._observers.update(table.observers)
+        self._newest.learn(chain.newest)
+        self._wake()
+
+    async def quiesce(self, timeout_s: float) -> None:
+        """Let no more calls in and return once none is inside; calls that come are parked.
+
+        Clients' calls end first, while nodes' calls are still answered: two nodes that go quiet at
+        the same time and whose objects call each other do not wait for each other. Safe to repeat.
+
+        Args:
+            timeout_s: seconds until it is given up.
+
+        Raises:
+            TimeoutError: calls are still inside. The gates stay closed: `resume` opens them.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                for gate in (self._clients, self._nodes):
+                    gate.close()
+                    await gate.emptied()
+        except TimeoutError:
+            raise TimeoutError(
+                f"after {timeout_s} s {self._clients.inside} calls of clients and {self._nodes.inside} of nodes "
+                "are still inside: resume, and try again when they have ended"
+            ) from None
+
+    def resume(self) -> None:
+        """Let calls in again, parked ones first; none is forwarded any more."""
+        self._successor = None
+        self._clients.open()
+        self._nodes.open()
+        self._wake()
+
+    def forward(self, channel: grpc.aio.Channel) -> None:
+        """Have parked calls, and all that still come, answered through `channel`.
+
+        Args:
+            channel: to the process that answers instead; whoever opened it closes it, after the last call.
+        """
+        self._successor = channel
+        self._wake()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "MethodHandler | None":
+        """Say how gRPC is to handle a call; None if no object has the method."""
+        method = handler_call_details.method
+        label = node = None
+        for key, value in handler_call_details.invocation_metadata:
+            if key == LABEL_KEY:
+                label = value
+            elif key == NODE_KEY:
+                node = value
+        version: Version | None = None
+        if label is not None:
+            try:
+                read = read_label(label, node)
+            except MalformedLabelError as error:
+                return _refusal(_Refuse(grpc.StatusCode.INVALID_ARGUMENT, str(error)))
+            version = read.caller
+            if read.newest > self._newest.version:
+                self._hear_of(read.newest)
+        way = self._way(version, method, node is not None)
+        if isinstance(way, Answer):
+            return way.handler
+        if isinstance(way, _Refuse):
+            return None if way.code is grpc.StatusCode.UNIMPLEMENTED else _refusal(way)
+        call = _Call(version, method, node is not None)
+        return grpc.stream_stream_rpc_method_handler(partial(self._serve_as_bytes, call))
+
+    def _way(self, version: Version | None, method: str, from_node: bool) -> _Way:
+        """Say where a call goes as things are now. Never awaits."""
+        if self._successor is not None:
+            return self._successor
+        if not (self._nodes if from_node else self._clients).is_open:
+            return _Wait(limited=False)
+        table = self._table
+        if table is None:
+            return _Wait(limited=True)
+        spoken = table.unlabelled.get(method) if version is None else version
+        if spoken is None:
+            return _Refuse(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        answers = table.answers.get((spoken, method))
+        if answers is not None:
+            return answers[from_node]
+        if spoken > table.newest or (spoken, method) in table.unready:
+            return _Wait(limited=True)
+        if spoken < table.oldest:
+            return _Refuse(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"segue: version {spoken} is no longer answered here: "
+                f"call with version {table.oldest} or later, up to {table.newest}",
+            )
+        return _Refuse(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+    def _hear_of(self, version: Version) -> None:
+        if self._newest.learn(version):
+            self._on_newer(version)
+
+    def _surround(self, link: Link, method: str, from_node: bool) -> Surroundings:
+        return Surroundings(
+            gate=self._nodes if from_node else self._clients,
+            tally=self._usage.tally(link.version, method, link.role, from_node),
+            observers=self._observers,
+            late=self._take_late,
+        )
+
+    async def _serve_as_bytes(self, call: _Call, _: object, context: Context) -> None:
+        """Handle a call of a kind that is not known yet, which on the wire is a stream each way."""
+        reply = await self._wait_and_serve(call, None, context)
+        if reply is not None and outcome_of(context) == "OK":
+            await context.write(reply)
+
+    async def _take_late(self, answer: Answer, request: Any, context: Context) -> bytes | None:
+        """Handle a call whose gate closed while gRPC read its request."""
+        version, method = answer.key
+        call = _Call(version, method, answer.gate is self._nodes, answer.unary_reply)
+        return await self._wait_and_serve(call, request if answer.unary_request else None, context)
+
+    async def _wait_and_serve(self, call: _Call, request: bytes | None, context: Context) -> bytes | None:
+        """Go where the call goes, now or as soon as that can be said."""
+        limit: float | None = None
+        while True:
+            match self._way(call.version, call.method, call.from_node):
+                case Answer(unary_request=True) if request is None:
+                    request = await _one_request(context)  # things may change meanwhile: look again
+                case Answer() as answer:
+                    return await answer.serve(request, context)
+                case _Wait(limited=False):
+                    await self._change(None)
+                case _Wait():
+                    limit = limit or asyncio.get_running_loop().time() + self._park_limit_s
+                    if not await self._change(limit):
+                        await context.abort(grpc.StatusCode.UNAVAILABLE, self._not_yet(call))
+                case _Refuse(code=code, details=details):
+                    await context.abort(code, details)
+                case successor:
+                    return await self._forward(successor, call, request, context)
+
+    async def _forward(
+        self, successor: grpc.aio.Channel, call: _Call, request: bytes | None, context: Context
+    ) -> bytes | None:
+        self._forwarded += 1
+        try:
+            return await relay(successor, call.method, request, context, unary_reply=call.unary_reply)
+        finally:
+            self._forwarded -= 1
+
+    async def _change(self, until: float | None) -> bool:
+        """Wait until things are not as they were; return False if it is `until` first, in the loop's time."""
+        changed = self._changed
+        self._parked += 1
+        try:
+            async with asyncio.timeout_at(until):
+                await changed.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._parked -= 1
+        return True
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _not_yet(self, call: _Call) -> str:
+        what = "calls" if call.version is None else f"version {call.version}"
+        return f"segue: this node did not come to answer {what} within {self._park_limit_s} s: try again later"
+
+    def __repr__(self) -> str:
+        return f"Dispatch(clients={self._clients!r}, nodes={self._nodes!r}, {self.in_flight})"
+
+
+async def _one_request(context: Context) -> bytes:
+    message = await context.read()
+    if message is grpc.aio.EOF:
+        await context.abort(grpc.StatusCode.INTERNAL, "segue: the caller sent no request: send exactly one")
+    return message  # type: ignore[no-any-return]
+
+
+def _refusal(refuse: _Refuse) -> MethodHandler:
+    async def abort(_: object, context: Context) -> None:
+        await context.abort(refuse.code, refuse.details)
+
+    return grpc.stream_stream_rpc_method_handler(abort)

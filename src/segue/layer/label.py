@@ -1,0 +1,119 @@
+"""The label: which version a caller speaks, and the newest version it has heard of.
+
+Text and numbers only; how metadata is attached to a call is in `grpc_channel`, how a label is obeyed
+in `grpc_server`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+from segue.errors import SegueError
+from segue.model.ids import NAME_PATTERN, NodeId, Version
+
+#: What a label is on the wire: gRPC metadata.
+LabelMetadata: TypeAlias = tuple[tuple[str, str], ...]
+
+LABEL_KEY = "segue-label"
+NODE_KEY = "segue-node"
+
+#: One text for each pair of versions: no signs, no spaces, no leading zeros; nine digits are plenty of releases.
+_VERSIONS = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", re.ASCII)
+_NODE = re.compile(NAME_PATTERN, re.ASCII)
+_HIGHEST = 999_999_999
+
+
+class MalformedLabelError(SegueError):
+    """A call carries a label that says nothing: whoever made it must send another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """Who calls.
+
+    Attributes:
+        caller: the version that the caller speaks.
+        newest: the newest version that the caller knows of, `caller` or later.
+        node: the caller's id if it is a node of the system; None if it is a client.
+    """
+
+    caller: Version
+    newest: Version
+    node: NodeId | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.caller <= self.newest <= _HIGHEST:
+            raise MalformedLabelError(
+                f"label {self.caller}/{self.newest}: use two versions, the caller's first, "
+                f"the newest known not below it, from 1 to {_HIGHEST}"
+            )
+        if self.node is not None and not _NODE.fullmatch(self.node):
+            raise MalformedLabelError(f"{NODE_KEY} {self.node!r}: use the id of a node, as the system has it")
+
+    def to_metadata(self) -> LabelMetadata:
+        """Return the label as a call carries it."""
+        versions = (LABEL_KEY, f"{self.caller}/{self.newest}")
+        return (versions,) if self.node is None else (versions, (NODE_KEY, self.node))
+
+
+@lru_cache(maxsize=4096)
+def read_label(versions: str, node: str | None) -> Label:
+    """Take the text of a label's metadata as a label.
+
+    Args:
+        versions: the value of `segue-label`, such as `1/2`.
+        node: the value of `segue-node`; None if the call has none.
+
+    Raises:
+        MalformedLabelError: it is not two versions in order, or no node's id.
+    """
+    found = _VERSIONS.fullmatch(versions)
+    if found is None:
+        raise MalformedLabelError(f"{LABEL_KEY} {versions!r}: use CALLER/NEWEST, two versions such as 1/2")
+    return Label(
+        caller=Version(int(found[1])), newest=Version(int(found[2])), node=None if node is None else NodeId(node)
+    )
+
+
+class Newest:
+    """The newest version that this process knows of; it never goes back.
+
+    Args:
+        version: what is known at first.
+    """
+
+    def __init__(self, version: Version) -> None:
+        self.version = version
+
+    def learn(self, version: Version) -> bool:
+        """Take note of `version`; say whether it is news."""
+        if version <= self.version:
+            return False
+        self.version = version
+        return True
+
+    def __repr__(self) -> str:
+        return f"Newest({self.version})"
+
+
+def label_source(caller: Version, newest: Newest, node: NodeId | None = None) -> Callable[[], LabelMetadata]:
+    """Return what a channel asks for the metadata of each call: the label as it is at that moment.
+
+    Args:
+        caller: the version of the object whose calls these are.
+        newest: what the process knows; what it learns later, later calls tell.
+        node: the node's id; None for a client.
+    """
+    known = newest.version
+    metadata = Label(caller=caller, newest=max(caller, known), node=node).to_metadata()
+
+    def current() -> LabelMetadata:
+        nonlocal known, metadata
+        if newest.version != known:
+            known = newest.version
+            metadata = Label(caller=caller, newest=max(caller, known), node=node).to_metadata()
+        return metadata
+
+    return current
