@@ -49,8 +49,8 @@ class Canaries:
             else:
                 self._away.append(fact.id)
 
-    def refuse(self, fact: NodeFact) -> CanaryFailed | CanarySilent | CanaryAway | CanarySoaks | None:  # noqa: ARG002
-        """Return what the node waits for; None if it may go, as a canary or because the canaries have soaked."""
+    def refuse(self) -> CanaryFailed | CanarySilent | CanaryAway | CanarySoaks | None:
+        """Return what every node must wait for; None if one may go, as a canary or after the canaries."""
         if self._rule is None or self._soaked >= self._rule.nodes:
             return None
         if self._failed:

@@ -60,7 +60,7 @@ def decide(fleet: Fleet, rules: Rules, now: datetime) -> Decision:
     grants: list[NodeId] = []
     refusals: dict[NodeId, Refusal] = {}
     for fact in fleet.requests():
-        reason = _silent(fact, rules, now) or canaries.refuse(fact) or budgets.refuse(fact)
+        reason = _silent(fact, rules, now) or canaries.refuse() or budgets.refuse(fact)
         if reason is not None:
             refusals[fact.id] = Refusal(reason=reason, text=words(reason, now), until=until(reason))
             continue
