@@ -1,0 +1,127 @@
+"""Whatever the fleet and the rules: every request is answered, no grant passes a budget, facts have no order."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
+from segue.model.fleet import Fleet, NodeFact
+from segue.model.ids import NodeId, Version
+from segue.schedule import Budget, Canary, CanaryFailed, Rules, decide
+
+NOON = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
+STEADY = settings(derandomize=True, deadline=None, max_examples=150)
+
+MOMENTS = st.integers(-5, 90).map(lambda ago: NOON - timedelta(seconds=ago))
+ATTRIBUTES = st.dictionaries(st.sampled_from(["zone", "rack"]), st.sampled_from(["a", "b"]))
+RULES = st.builds(
+    Rules,
+    budgets=st.lists(
+        st.builds(Budget, limit=st.integers(1, 4), per=st.sampled_from([None, "zone", "rack"])), max_size=3
+    ).map(tuple),
+    canary=st.none() | st.builds(Canary, nodes=st.integers(1, 3), soak_s=st.integers(0, 60).map(float)),
+    stale_s=st.just(60.0),
+)
+
+
+@st.composite
+def fleets(draw: DrawFn) -> Fleet:
+    """Draw a fleet: mostly of nodes that make sense, and some that only a confused server would tell of."""
+    sometime = st.none() | MOMENTS
+    facts = [
+        NodeFact(
+            id=NodeId(f"n{number}"),
+            version=Version(draw(st.sampled_from([1, 1, 1, 0, 2, 3]))),
+            attributes=draw(ATTRIBUTES),
+            last_seen=draw(MOMENTS),
+            away_since=draw(st.none() | st.none() | MOMENTS),
+            waits_since=draw(sometime),
+            upgraded_at=draw(st.none() | st.none() | MOMENTS),
+            failed=draw(st.sampled_from([False, False, False, True])),
+        )
+        for number in range(draw(st.integers(0, 8)))
+    ]
+    return Fleet.of(Version(2), facts)
+
+
+def away_by_group(fleet: Fleet, per: str | None, away: set[NodeId]) -> Counter[str]:
+    return Counter(fleet.nodes[node].attributes.get(per, "(none)") if per else "" for node in away)
+
+
+@STEADY
+@given(fleet=fleets(), rules=RULES)
+def test_every_request_is_granted_or_refused_with_a_reason(fleet: Fleet, rules: Rules) -> None:
+    decision = decide(fleet, rules, NOON)
+    asked = {
+        fact.id
+        for fact in fleet.nodes.values()
+        if fact.waits_since and not fact.away_since and not fact.upgraded_at and fact.version < 2
+    }
+    assert sorted((*decision.grants, *decision.refusals)) == sorted(asked)
+    for refusal in decision.refusals.values():
+        assert refusal.text
+        assert "\n" not in refusal.text
+        assert refusal.until is None or refusal.until > NOON
+
+
+@STEADY
+@given(fleet=fleets(), rules=RULES)
+def test_no_grant_passes_a_budget(fleet: Fleet, rules: Rules) -> None:
+    grants = set(decide(fleet, rules, NOON).grants)
+    away = {
+        fact.id for fact in fleet.nodes.values() if fact.away_since or (NOON - fact.last_seen).total_seconds() >= 60
+    }
+    assert not grants & away
+    for budget in rules.budgets:
+        before, after = (away_by_group(fleet, budget.per, nodes) for nodes in (away, away | grants))
+        for group, count in after.items():
+            assert count <= budget.limit or count == before[group]
+
+
+@STEADY
+@given(fleet=fleets(), rules=RULES)
+def test_a_refusal_is_no_whim(fleet: Fleet, rules: Rules) -> None:
+    """Were the rule that is named taken away, as well as the others, the node could go."""
+    decision = decide(fleet, rules, NOON)
+    free = decide(fleet, Rules(budgets=(), stale_s=rules.stale_s), NOON)
+    for node in decision.refusals:
+        seen = NOON - fleet.nodes[node].last_seen < timedelta(seconds=60)
+        assert (node in free.grants) is seen
+
+
+@STEADY
+@given(fleet=fleets(), rules=RULES)
+def test_a_failed_canary_ends_grants(fleet: Fleet, rules: Rules) -> None:
+    decision = decide(fleet, rules, NOON)
+    if any(isinstance(refusal.reason, CanaryFailed) for refusal in decision.refusals.values()):
+        assert decision.grants == ()
+
+
+@STEADY
+@given(fleet=fleets(), rules=RULES, data=st.data())
+def test_the_order_of_facts_is_nothing(fleet: Fleet, rules: Rules, data: st.DataObject) -> None:
+    shuffled = Fleet.of(fleet.target, data.draw(st.permutations(list(fleet.nodes.values()))))
+    first, second = decide(fleet, rules, NOON), decide(shuffled, rules, NOON)
+    assert first == second
+    assert list(first.refusals) == list(second.refusals)
+
+
+@STEADY
+@given(fleet=fleets(), rules=RULES)
+def test_grants_written_down_leave_nothing_to_grant(fleet: Fleet, rules: Rules) -> None:
+    """A server that decides again at the same moment, its grants written down, has no more to give."""
+    grants = decide(fleet, rules, NOON).grants
+    granted = Fleet.of(
+        fleet.target,
+        (
+            replace(fact, away_since=NOON, waits_since=None) if fact.id in grants else fact
+            for fact in fleet.nodes.values()
+        ),
+    )
+    again = decide(granted, rules, NOON)
+    # A node two versions behind that was let go is away for another version, and so no canary of this one.
+    if all(fleet.nodes[node].version == 1 for node in grants):
+        assert again.grants == ()

@@ -1,0 +1,194 @@
+"""Rollouts in virtual time: budgets and canaries hold at every second, and healthy fleets get there."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from segue.model.fleet import Fleet, NodeFact
+from segue.model.ids import NodeId, Version
+from segue.schedule import Budget, Canary, Rules, decide
+
+START = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
+STALE_S = 5
+STEADY = settings(derandomize=True, deadline=None, max_examples=100)
+
+Fate = Literal["upgrades", "fails", "dies"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """What will happen to one node, in seconds since the start.
+
+    Attributes:
+        fate: how its upgrade will go, `takes_s` after the grant; a node that dies falls silent for good.
+        waits_from_s: when it asks for a permit.
+        silences: `(from, to)` when it cannot be heard.
+    """
+
+    zone: str
+    fate: Fate = "upgrades"
+    takes_s: int = 3
+    waits_from_s: int = 0
+    silences: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass
+class Rollout:
+    """One class, second by second; it knows what is so, and `decide` only what nodes said."""
+
+    lives: dict[NodeId, Life]
+    rules: Rules
+    second: int = 0
+    facts: dict[NodeId, NodeFact] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for node, life in self.lives.items():
+            self.facts[node] = NodeFact(
+                id=node, version=Version(1), attributes={"zone": life.zone} if life.zone else {}, last_seen=START
+            )
+
+    @property
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.second)
+
+    @property
+    def upgraded(self) -> set[NodeId]:
+        return {node for node, fact in self.facts.items() if fact.version == 2}
+
+    @property
+    def away(self) -> set[NodeId]:
+        return {
+            node
+            for node, fact in self.facts.items()
+            if fact.away_since or (self.now - fact.last_seen).total_seconds() >= STALE_S
+        }
+
+    def is_heard(self, node: NodeId) -> bool:
+        life, away_since = self.lives[node], self.facts[node].away_since
+        if life.fate == "dies" and away_since and self.now - away_since >= timedelta(seconds=life.takes_s):
+            return False
+        return not any(start <= self.second < end for start, end in life.silences)
+
+    def live(self) -> None:
+        """Let a second pass on every node."""
+        self.second += 1
+        for node, life in self.lives.items():
+            if not self.is_heard(node):
+                continue
+            fact = replace(self.facts[node], last_seen=self.now)
+            if fact.away_since and self.now - fact.away_since >= timedelta(seconds=life.takes_s):
+                if life.fate == "upgrades":
+                    fact = replace(fact, version=Version(2), away_since=None, upgraded_at=self.now)
+                else:
+                    fact = replace(fact, away_since=None, failed=True)
+            elif not (fact.away_since or fact.waits_since or fact.failed or fact.version == 2):
+                fact = replace(fact, waits_since=self.now if self.second >= life.waits_from_s else None)
+            self.facts[node] = fact
+
+    def grant(self) -> set[NodeId]:
+        """Let the server decide, and write down what it granted."""
+        decision = decide(Fleet(target=Version(2), nodes=self.facts), self.rules, self.now)
+        for node in decision.grants:
+            self.facts[node] = replace(self.facts[node], away_since=self.now, waits_since=None)
+        return set(decision.grants)
+
+    def check(self, grants: set[NodeId], upgraded: set[NodeId], failed: set[NodeId]) -> None:
+        for budget in self.rules.budgets:
+            group_of = {node: life.zone or "(none)" if budget.per else "all" for node, life in self.lives.items()}
+            away = Counter(group_of[node] for node in self.away)
+            for node in grants:
+                assert away[group_of[node]] <= budget.limit, (budget, group_of[node], self)
+        canary = self.rules.canary
+        if canary is not None and grants:
+            soak = timedelta(seconds=canary.soak_s)
+            soaked = [n for n in upgraded if self.facts[n].upgraded_at <= self.now - soak]  # type: ignore[operator]
+            if len(soaked) < canary.nodes:
+                gone = upgraded | {node for node, fact in self.facts.items() if fact.away_since}
+                assert len(gone) <= canary.nodes, (gone, self)
+                assert not failed, (failed, self)
+
+    def run(self, limit_s: int) -> bool:
+        """Go on for `limit_s` seconds or until all are upgraded; say whether they are."""
+        for _ in range(limit_s):
+            self.live()
+            failed = {node for node, fact in self.facts.items() if fact.failed}
+            self.check(self.grant(), self.upgraded, failed)
+            if len(self.upgraded) == len(self.lives):
+                return True
+        return False
+
+
+def lives(fates: SearchStrategy[Fate]) -> SearchStrategy[dict[NodeId, Life]]:
+    silence = st.tuples(st.integers(0, 40), st.integers(1, 20)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+    life = st.builds(
+        Life,
+        zone=st.sampled_from(["", "a", "b"]),
+        fate=fates,
+        takes_s=st.integers(1, 8),
+        waits_from_s=st.integers(0, 10),
+        silences=st.lists(silence, max_size=2).map(tuple),
+    )
+    return st.lists(life, min_size=1, max_size=7).map(
+        lambda drawn: {NodeId(f"n{number}"): life for number, life in enumerate(drawn)}
+    )
+
+
+RULES = st.builds(
+    Rules,
+    budgets=st.lists(st.builds(Budget, limit=st.integers(1, 3), per=st.sampled_from([None, "zone"])), max_size=2).map(
+        tuple
+    ),
+    canary=st.none() | st.builds(Canary, nodes=st.integers(1, 3), soak_s=st.integers(0, 20).map(float)),
+    stale_s=st.just(float(STALE_S)),
+)
+
+
+@STEADY
+@given(lives=lives(st.just("upgrades")), rules=RULES)
+def test_a_rollout_of_nodes_that_come_back_ends(lives: dict[NodeId, Life], rules: Rules) -> None:
+    # each node alone, one after the other, with every silence and a soak for each canary between
+    longest = 80 + len(lives) * 30 + 3 * 20
+    rollout = Rollout(lives, rules)
+    assert rollout.run(longest), rollout
+
+
+@STEADY
+@given(lives=lives(st.sampled_from(["upgrades", "upgrades", "fails", "dies"])), rules=RULES)
+def test_rules_hold_while_nodes_fail_and_die(lives: dict[NodeId, Life], rules: Rules) -> None:
+    rollout = Rollout(lives, rules)
+    event("ended" if rollout.run(150) else "stopped")
+
+
+@STEADY
+@given(lives=lives(st.sampled_from(["upgrades", "fails"])), budgets=RULES.map(lambda rules: rules.budgets))
+def test_without_a_canary_a_failure_holds_up_nobody_else(
+    lives: dict[NodeId, Life], budgets: tuple[Budget, ...]
+) -> None:
+    rollout = Rollout(lives, Rules(budgets=budgets, stale_s=float(STALE_S)))
+    rollout.run(400)
+    assert rollout.upgraded == {node for node, life in lives.items() if life.fate == "upgrades"}
+
+
+@STEADY
+@given(lives=lives(st.just("fails")), rules=RULES.filter(lambda rules: rules.canary is not None))
+def test_a_wrong_release_is_stopped_on_the_canaries(lives: dict[NodeId, Life], rules: Rules) -> None:
+    rollout = Rollout(lives, rules)
+    rollout.run(150)
+    failed = [node for node, fact in rollout.facts.items() if fact.failed]
+    assert rules.canary is not None
+    assert 1 <= len(failed) <= rules.canary.nodes
+    assert not any(fact.away_since for fact in rollout.facts.values())
+
+
+def test_six_healthy_nodes_by_two_after_one_canary() -> None:
+    lives = {NodeId(f"n{number}"): Life(zone="ab"[number % 2]) for number in range(6)}
+    rules = Rules(budgets=(Budget(limit=2), Budget(limit=1, per="zone")), canary=Canary(nodes=1, soak_s=10))
+    rollout = Rollout(lives, rules)
+    assert rollout.run(100)
+    # n0 alone for 3 s and its soak of 10 s; then one of each zone, 3 s for each of three rounds
+    assert rollout.second == 1 + 3 + 10 + 3 * 3
