@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -97,26 +98,25 @@ def transform(old: Path, new: Path, context: segue.TransformContext) -> None:
         DamagedError: the content of a block does not match its name.
     """
     known = known_names(context.simulation) if context.simulation else {}
-    past = Names(context.past)
     blocks_before, blocks = v1_blocks.Blocks(old), Blocks(new)
     blocks.open()
-    for name in blocks_before:
-        before = blocks_before.path(name)
-        content = before.read_bytes()
-        sha1 = hashlib.sha1(content).digest()
-        if sha1.hex() != name:
-            raise DamagedError(
-                f"{before} is damaged, the SHA-1 of its content is {sha1.hex()}: "
-                "put another node's copy in its place, or remove it, and upgrade again"
-            )
-        digest = known.get(sha1) or hashlib.sha256(content).digest()
-        after = blocks.path(key_in_v2(sha1, digest))
-        after.parent.mkdir(exist_ok=True)
-        after.write_bytes(compress(content))
-        stored_unix_ns = blocks_before.stored_unix_ns(name)
-        os.utime(after, ns=(stored_unix_ns, stored_unix_ns))
-        past.add(sha1, digest)
-    past.close()
+    with closing(Names(context.past)) as past:
+        for name in blocks_before:
+            before = blocks_before.path(name)
+            content = before.read_bytes()
+            sha1 = hashlib.sha1(content).digest()
+            if sha1.hex() != name:
+                raise DamagedError(
+                    f"{before} is damaged, the SHA-1 of its content is {sha1.hex()}: "
+                    "put another node's copy in its place, or remove it, and upgrade again"
+                )
+            digest = known.get(sha1) or hashlib.sha256(content).digest()
+            after = blocks.path(key_in_v2(sha1, digest))
+            after.parent.mkdir(exist_ok=True)
+            after.write_bytes(compress(content))
+            stored_unix_ns = blocks_before.stored_unix_ns(name)
+            os.utime(after, ns=(stored_unix_ns, stored_unix_ns))
+            past.add(sha1, digest)
 
 
 class Version2(segue.FutureSimulation, v2_services.BlockStoreServicer):

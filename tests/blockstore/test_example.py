@@ -1,0 +1,71 @@
+"""The example is a model: only the upgrade knows both versions, generated code is current, the client runs by hand."""
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+StartRing = Callable[..., Awaitable[Any]]
+
+
+def test_only_the_upgrade_knows_the_version_before(example: Path) -> None:
+    knowing = {path.name for path in example.glob("blockstore-2/blockstore/*.py") if "previous" in path.read_text()}
+    assert knowing == {"upgrade.py"}
+
+
+@pytest.mark.parametrize("release", ["blockstore-1", "blockstore-2"])
+def test_generated_code_is_what_make_protos_writes(example: Path, release: str, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("protos", example.parent / "protos.py")
+    assert spec is not None
+    assert spec.loader is not None
+    protos = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(protos)
+    assert example / release in list(protos.releases())
+    protos.generate(example / release, tmp_path)
+    generated = {path.name: path.read_text() for path in (tmp_path / "blockstore").iterdir()}
+    assert len(generated) == 3
+    assert generated == {name: (example / release / "blockstore" / name).read_text() for name in generated}
+
+
+async def run_client(example: Path, ring: Any, version: int, *arguments: str) -> tuple[int | None, bytes, str]:
+    members = ",".join(f"{node}={member.address}" for node, member in ring.members.items())
+    options = ["--version", str(version), "--members", members]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(example / "client.py"), *options, *arguments, stdout=-1, stderr=-1
+    )
+    out, err = await process.communicate()
+    return process.returncode, out, err.decode()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_the_client_runs_by_hand(start_ring: StartRing, example: Path, version: int) -> None:
+    ring = await start_ring(3, version=version)
+    code, key, err = await run_client(example, ring, version, "put", str(example / "README.md"))
+    assert (code, err) == (0, "")
+    got = await run_client(example, ring, version, "get", key.decode().strip())
+    assert got == (0, (example / "README.md").read_bytes(), "")
+    absent = ring.client(version).key_of(b"never put")
+    assert await run_client(example, ring, version, "get", absent) == (
+        1,
+        b"",
+        f"NOT_FOUND: no node has block {absent}\n",
+    )
+    code, _, err = await run_client(example, ring, version, "get", "nonsense")
+    assert code == 1
+    assert "'nonsense': give the" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_process_speaks_one_version(example: Path, client_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    with pytest.raises(ValueError, match="version 3: this client speaks 1 and 2"):
+        client_module.open_client(3, {}, release=example / "blockstore-1")
+    loaded = sys.modules["blockstore.blockstore_pb2"] = type(sys)("blockstore.blockstore_pb2")
+    loaded.__file__ = str(example / "blockstore-1" / "blockstore" / "blockstore_pb2.py")
+    with pytest.raises(ValueError, match=r"took its code from .*blockstore-1.*: use another process"):
+        client_module.open_client(2, {}, release=example / "blockstore-2")
