@@ -1,5 +1,6 @@
 """`segue server`: run the upgrade server."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +21,9 @@ def server(
 ) -> None:
     """Run the upgrade server: it keeps the releases, grants permits, and knows the fleet.
 
-    Its API is described at http://HOST:PORT/docs. It asks nobody for a name or a password yet:
+    Its API is described at http://HOST:PORT/openapi.json. It asks nobody for a name or a password yet:
     let only the fleet and its operators reach it.
     """
     host, port = split_address(listen)
-    serve(data, host=host, port=port)
+    with suppress(KeyboardInterrupt):
+        serve(data, host=host, port=port, on_ready=lambda url: typer.echo(f"upgrade server at {url}"))

@@ -83,6 +83,8 @@ async def listen(socket: Path, answer: Answer) -> asyncio.Server:
             await writer.drain()
         except (OSError, ValueError):
             pass  # the agent went away in the middle; it asks again
+        except asyncio.CancelledError:
+            pass  # this process ends; the agent sees that by the closed connection
         finally:
             writer.close()
 

@@ -15,12 +15,13 @@ from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.model.release import Announcement
 from segue.node.control import HostError, one_line
-from segue.node.folders import Folders, sync_folder
+from segue.node.folders import Folders
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.plan import Future, HostPlan, ReleasePlan, Stage
 from segue.node.settings import NodeSettings
 from segue.node.transforming import TransformTask, run_transform
 from segue.release.bundle import content_hash, unpack
+from segue.release.durable import sync_path
 from segue.release.manifest import ClassSection, read_manifest
 from segue.wire.client import UpgradeServer
 from segue.wire.messages import PermitRequest
@@ -132,7 +133,7 @@ class Executor:
                     f"announced was {release.sha256}; publish the release again"
                 )
             unpack(bundle, folder)
-            sync_folder(folder.parent)
+            sync_path(folder.parent)
         except (TrustError, ReleaseError) as error:
             return journey.FetchFailed(reason=str(error), final=True)
         except OSError as error:
@@ -197,7 +198,7 @@ class Executor:
 
     async def _transform(self, release: Announcement, at: journey.Journey) -> journey.Event:
         assert at.running is not None, at
-        upgrade = self._manifest_class(release).upgrade
+        upgrade = self._class_in(release).upgrade
         assert upgrade is not None, release
         simulation = self._folders.future(release.version)
         task = TransformTask(
@@ -330,7 +331,7 @@ class Executor:
         )
 
     def _release_plan(self, release: Announcement) -> ReleasePlan:
-        described = self._manifest_class(release)
+        described = self._class_in(release)
         upgrade = described.upgrade
         return ReleasePlan(
             version=release.version,
@@ -340,20 +341,10 @@ class Executor:
             future=upgrade.future if upgrade else None,
         )
 
-    def _manifest_class(self, release: Announcement) -> ClassSection:
-        """Return what the release's manifest says of this node's class.
-
-        Raises:
-            ReleaseError: it says nothing of it.
-        """
-        folder = self._folders.release(release.sha256)
-        classes = read_manifest(folder).classes
-        if self._settings.class_name not in classes:
-            raise ReleaseError(
-                f"release {release.version} has no class {self._settings.class_name}: "
-                f"start the node with --class, one of {', '.join(sorted(classes))}"
-            )
-        return classes[self._settings.class_name]
+    def _class_in(self, release: Announcement) -> ClassSection:
+        """Return what the release's manifest says of this node's class."""
+        manifest = read_manifest(self._folders.release(release.sha256))
+        return manifest.class_named(self._settings.class_name)
 
 
 def _reason(error: Exception) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from segue.errors import OperatorError
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
+from segue.release.durable import sync_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ class Folders:
         trash = self.making / f"trash-{folder.parent.name}-{folder.name}"
         shutil.rmtree(trash, ignore_errors=True)
         folder.rename(trash)
-        sync_folder(folder.parent)
+        sync_path(folder.parent)
         shutil.rmtree(trash)
 
     def close(self) -> None:
@@ -147,27 +148,9 @@ class Folders:
             return
         partial = card.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(identity)) + "\n")
-        sync_file(partial)
+        sync_path(partial)
         partial.rename(card)
-        sync_folder(self.root)
-
-
-def sync_file(path: Path) -> None:
-    """Put a file's bytes on disk."""
-    _sync(path, os.O_RDONLY)
-
-
-def sync_folder(path: Path) -> None:
-    """Put a folder's entries on disk."""
-    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_path(self.root)
 
 
 def _run_folder(root: Path) -> Path:

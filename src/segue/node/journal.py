@@ -15,7 +15,7 @@ from typing import Any
 from segue import journey
 from segue.errors import OperatorError
 from segue.model.release import Announcement
-from segue.node.folders import sync_folder
+from segue.release.durable import sync_path
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(journey.Event)}
 
@@ -36,7 +36,7 @@ class Journal:
         whole = self._read()
         self._file = path.open("ab")
         self._file.truncate(whole)
-        sync_folder(path.parent)
+        sync_path(path.parent)
 
     def append(self, event: journey.Event) -> None:
         """Put `event` on disk: when this returns, no crash undoes it."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from segue import journey
 from segue.errors import ReleaseError
 from segue.model.ids import Version
-from segue.node.folders import sync_file, sync_folder
+from segue.release.durable import sync_path
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +66,10 @@ async def run_transform(task: TransformTask, *, making: Path, states: Path, time
         size_bytes = await _transform_into(task, work, timeout_s)
         done = {"took_ms": (time.perf_counter() - began) * 1000, "size_bytes": size_bytes}
         (work / record.name).write_text(json.dumps(done))
-        sync_file(work / record.name)
-        sync_folder(work)
+        sync_path(work / record.name)
+        sync_path(work)
         work.rename(states)
-        sync_folder(states.parent)
+        sync_path(states.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return journey.Transformed(took_ms=done["took_ms"], size_bytes=size_bytes)
