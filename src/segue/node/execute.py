@@ -17,12 +17,11 @@ from segue.model.release import Announcement
 from segue.node.control import HostError, one_line
 from segue.node.folders import Folders
 from segue.node.hosts import HostProcess, Hosts
-from segue.node.plan import Future, HostPlan, ReleasePlan, Stage
+from segue.node.placement import Placement
 from segue.node.settings import NodeSettings
-from segue.node.transforming import TransformTask, run_transform
+from segue.node.transforming import run_transform
 from segue.release.bundle import content_hash, unpack
 from segue.release.durable import sync_path
-from segue.release.manifest import ClassSection, read_manifest
 from segue.wire.client import UpgradeServer
 from segue.wire.messages import PermitRequest
 
@@ -48,6 +47,7 @@ class Executor:
     ) -> None:
         self._settings = settings
         self._folders = folders
+        self._placement = Placement(settings, folders)
         self._server = server
         self._hosts = hosts
         self._clock = clock
@@ -153,7 +153,7 @@ class Executor:
     async def _install_future(self, release: Announcement, at: journey.Journey) -> journey.Event:
         try:
             host = await self.serve_current(at)
-            took_ms = await host.install(self._future(release))
+            took_ms = await host.install(self._placement.future(release))
         except _FAILURES as error:
             return journey.FutureRefused(reason=_reason(error))
         return journey.FutureInstalled(took_ms=took_ms)
@@ -197,22 +197,9 @@ class Executor:
         return journey.Quiesced(pid=host.pid, at=self._clock.now())
 
     async def _transform(self, release: Announcement, at: journey.Journey) -> journey.Event:
-        assert at.running is not None, at
-        upgrade = self._class_in(release).upgrade
-        assert upgrade is not None, release
-        simulation = self._folders.future(release.version)
-        task = TransformTask(
-            function=upgrade.transform,
-            release=self._folders.release(release.sha256),
-            version=release.version,
-            previous=self._folders.release(at.running.sha256),
-            previous_version=at.version,
-            old=self._folders.object(at.version),
-            simulation=simulation if simulation.exists() else None,
-        )
         try:
             return await run_transform(
-                task,
+                self._placement.transform_task(release, at),
                 making=self._folders.making,
                 states=self._folders.states(release.version),
                 timeout_s=self._settings.transform_timeout_s,
@@ -282,14 +269,14 @@ class Executor:
     async def _start(self, host: HostProcess, release: Announcement, future: Announcement | None) -> None:
         """Have `host` import its release and start its object, unless it has."""
         await host.warm()
-        await host.start(self._stage(release, future))
+        await host.start(self._placement.stage(release, future))
 
     async def _process(self, release: Announcement, previous: Announcement | None) -> HostProcess:
         """Return the process that runs `release`, started if it is not there."""
         host = self.running.get(release.version)
         if host is not None:
             return host
-        host = await self._hosts.spawn(self._host_plan(release, previous))
+        host = await self._hosts.spawn(self._placement.host_plan(release, previous))
         self.running[release.version] = host
         return host
 
@@ -302,49 +289,6 @@ class Executor:
     async def _pause(self, about_s: float) -> None:
         """Wait, with jitter, so that a fleet that was refused together does not come back together."""
         await asyncio.sleep(about_s * random.uniform(0.75, 1.25))
-
-    def _stage(self, release: Announcement, future: Announcement | None) -> Stage:
-        return Stage(
-            state=str(self._folders.object(release.version)),
-            past=str(self._folders.past(release.version)),
-            future=self._future(future) if future else None,
-        )
-
-    def _future(self, release: Announcement) -> Future:
-        return Future(release=self._release_plan(release), state=str(self._folders.future(release.version)))
-
-    def _host_plan(self, release: Announcement, previous: Announcement | None) -> HostPlan:
-        settings = self._settings
-        return HostPlan(
-            system=settings.system,
-            class_name=settings.class_name,
-            node_id=settings.node_id,
-            address=settings.address,
-            attributes=settings.attributes,
-            config=settings.config,
-            max_connection_age_s=settings.max_connection_age_s,
-            control=str(self._folders.control(release.version)),
-            peer=str(self._folders.peer(release.version)),
-            usage=str(self._folders.usage),
-            release=self._release_plan(release),
-            previous=self._release_plan(previous) if previous else None,
-        )
-
-    def _release_plan(self, release: Announcement) -> ReleasePlan:
-        described = self._class_in(release)
-        upgrade = described.upgrade
-        return ReleasePlan(
-            version=release.version,
-            folder=str(self._folders.release(release.sha256)),
-            object=described.object,
-            past=upgrade.past if upgrade else None,
-            future=upgrade.future if upgrade else None,
-        )
-
-    def _class_in(self, release: Announcement) -> ClassSection:
-        """Return what the release's manifest says of this node's class."""
-        manifest = read_manifest(self._folders.release(release.sha256))
-        return manifest.class_named(self._settings.class_name)
 
 
 def _reason(error: Exception) -> str:

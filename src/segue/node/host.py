@@ -11,29 +11,23 @@ import logging
 import os
 import signal
 import sys
-import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 
-from segue.author import Node, Simulation
-from segue.errors import ReleaseError
-from segue.layer.chain import Chain, Link
-from segue.layer.grpc_channel import LabelledChannel
 from segue.layer.grpc_server import Dispatch
-from segue.layer.label import Newest, label_source
+from segue.layer.label import Newest
 from segue.layer.usage import Usage
 from segue.model.address import split_address
-from segue.model.ids import ClassName, NodeId, SystemName, Version
+from segue.model.ids import Version
 from segue.node import handover
 from segue.node.control import listen
-from segue.node.plan import Future, HostPlan, ReleasePlan, Stage, future_from_json
-from segue.release.modules import LoadedRelease
+from segue.node.objects import Objects
+from segue.node.plan import HostPlan, Stage, future_from_json
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +61,11 @@ class Host:
         self.incarnation = uuid.uuid4().hex
         self.gone = asyncio.Event()
         self._newer = asyncio.Event()
-        self._facts: dict[str, float] = {}
-        self._usage = Usage()
-        self._newest = Newest(plan.release.version)
         self._heard = plan.release.version
-        self._dispatch = Dispatch(usage=self._usage, newest=self._newest, on_newer=self._hear)
-        self._releases: dict[Version, LoadedRelease] = {}
-        self._chain: Chain | None = None
+        self._usage = Usage()
+        newest = Newest(plan.release.version)
+        self._dispatch = Dispatch(usage=self._usage, newest=newest, on_newer=self._hear)
+        self._objects = Objects(plan, self._dispatch, newest)
         self._server: grpc.aio.Server | None = None
         self._successor: grpc.aio.Channel | None = None
 
@@ -92,7 +84,7 @@ class Host:
             case "serve":
                 await self.serve()
             case "install":
-                return {"took_ms": await self.install(future_from_json(arguments["future"]))}
+                return {"took_ms": await self._objects.install(future_from_json(arguments["future"]))}
             case "quiesce":
                 await self.quiesce(arguments["timeout_s"])
             case "leave":
@@ -108,44 +100,19 @@ class Host:
         return {"pid": os.getpid(), "phase": self.phase}
 
     def warm(self) -> None:
-        """Import the release, and the one before it, so that nothing is left to import in the pause.
+        """Import all there is to import, so that nothing is left for the pause.
 
         Raises:
             ReleaseError: the release does not import, or a name in its manifest is not there.
         """
-        if self.phase is not Phase.COLD:
-            return
-        if self.plan.previous:
-            self._load(self.plan.previous)
-        release = self._load(self.plan.release)
-        release.resolve(self.plan.release.object)
-        if self.plan.release.past:
-            release.resolve(self.plan.release.past)
-        self.phase = Phase.WARM
+        if self.phase is Phase.COLD:
+            self._objects.load()
+            self.phase = Phase.WARM
 
     async def start(self, stage: Stage) -> None:
-        """Make the object and its simulations on their folders, and let the object test itself.
-
-        Raises:
-            ReleaseError: `self_test` said no.
-            Exception: what the author's code raised.
-        """
-        if self.phase not in (Phase.WARM, Phase.QUIET):
-            return
-        release = self._releases[self.plan.release.version]
-        node = self._node(self.plan.release.version, stage.state)
-        instance = release.resolve(self.plan.release.object)(node)
-        await _call_if_there(instance, "start")
-        links = [Link(version=self.plan.release.version, role="current", instance=instance)]
-        if self.plan.release.past and stage.past:
-            version = Version(self.plan.release.version - 1)
-            past: Simulation = release.resolve(self.plan.release.past)(self._node(version, stage.past), instance)
-            await past.start()
-            links.insert(0, Link(version=version, role="past", instance=past))
-        await _call_if_there(instance, "self_test")
-        self._show(Chain(tuple(links)))
-        if stage.future:
-            await self.install(stage.future)
+        """Make the object and its simulations on their folders; what the author's code raises is raised."""
+        if self.phase in (Phase.WARM, Phase.QUIET):
+            await self._objects.start(stage)
         if self.phase is Phase.WARM:
             self.phase = Phase.STARTED
 
@@ -167,39 +134,6 @@ class Host:
         self._dispatch.resume()
         self.phase = Phase.SERVING
 
-    async def install(self, future: Future) -> float:
-        """Answer a newer version's calls from now on, disturbing no call in flight.
-
-        Returns:
-            How long it took, in milliseconds; 0 if it was installed already.
-
-        Raises:
-            ReleaseError, Exception: the release does not import or its simulation does not start; the
-                chain is as it was.
-        """
-        before = self._chain
-        assert before is not None, "a future simulation needs an object to delegate to"
-        version = future.release.version
-        if any(link.version == version for link in before.links):
-            return 0.0
-        began = time.perf_counter()
-        release = await asyncio.to_thread(self._load, future.release)
-        if future.release.future is None:
-            raise ReleaseError(f"release {version} names no future simulation: add `future` to its release.toml")
-        make = release.resolve(future.release.future)
-        Path(future.state).mkdir(parents=True, exist_ok=True)
-        simulation: Simulation = make(self._node(version, future.state), before.links[-1].instance)
-        link = Link(version=version, role="future", instance=simulation, ready=False)
-        try:
-            # It observes before it starts, so that no call falls between what it reads and what it is told.
-            self._show(Chain((*before.links, link)))
-            await simulation.start()
-            self._show(Chain((*before.links, replace(link, ready=True))))
-        except BaseException:
-            self._show(before)
-            raise
-        return (time.perf_counter() - began) * 1000
-
     async def quiesce(self, timeout_s: float) -> None:
         """Let calls inside end, park those that come, and close the object and its simulations.
 
@@ -209,8 +143,7 @@ class Host:
         if self.phase is not Phase.SERVING:
             return
         await self._dispatch.quiesce(timeout_s)
-        assert self._chain is not None
-        await self._close_objects()
+        await self._objects.close()
         self.phase = Phase.QUIET
 
     def leave(self, successor: Path) -> None:
@@ -232,7 +165,7 @@ class Host:
         if self._successor:
             await self._successor.close()
         if self.phase in (Phase.STARTED, Phase.SERVING):
-            await self._close_objects()
+            await self._objects.close()
         self.gone.set()
 
     async def newer(self, known: Version) -> Version:
@@ -251,7 +184,7 @@ class Host:
             "incarnation": self.incarnation,
             "node_version": self.plan.release.version,
             "calls": calls,
-            "facts": dict(self._facts),
+            "facts": dict(self._objects.facts),
         }
 
     def keep_usage(self) -> None:
@@ -265,54 +198,9 @@ class Host:
     def _port(self) -> int:
         return split_address(self.plan.address)[1]
 
-    def _load(self, plan: ReleasePlan) -> LoadedRelease:
-        if plan.version not in self._releases:
-            release = LoadedRelease(
-                Path(plan.folder), plan.version, previous=self._releases.get(Version(plan.version - 1))
-            )
-            if plan.future:
-                release.resolve(plan.future)
-            self._releases[plan.version] = release
-        return self._releases[plan.version]
-
-    def _node(self, version: Version, state: str) -> Node:
-        Path(state).mkdir(parents=True, exist_ok=True)
-        plan = self.plan
-
-        label = label_source(version, self._newest, NodeId(plan.node_id))
-
-        def open_channel(target: str) -> grpc.aio.Channel:
-            return LabelledChannel(grpc.aio.insecure_channel(target), label)
-
-        return Node(
-            system=SystemName(plan.system),
-            class_name=ClassName(plan.class_name),
-            id=NodeId(plan.node_id),
-            version=version,
-            state=Path(state),
-            address=plan.address,
-            attributes=plan.attributes,
-            config=plan.config,
-            open_channel=open_channel,
-            take_report=self._take_report,
-        )
-
-    def _take_report(self, facts: Mapping[str, float]) -> None:
-        self._facts.update(facts)
-
     def _hear(self, version: Version) -> None:
         self._heard = max(self._heard, version)
         self._newer.set()
-
-    def _show(self, chain: Chain) -> None:
-        self._dispatch.show(chain)
-        self._chain = chain
-
-    async def _close_objects(self) -> None:
-        """Close the simulations, which delegate to the object, before the object."""
-        assert self._chain is not None
-        for link in sorted(self._chain.links, key=lambda link: link.role == "current"):
-            await _call_if_there(link.instance, "stop")
 
     def _look_whether_gone(self) -> None:
         calls = self._dispatch.in_flight
@@ -320,12 +208,6 @@ class Host:
             self.gone.set()
         else:
             asyncio.get_running_loop().call_later(_LEAVING_LOOK_S, self._look_whether_gone)
-
-
-async def _call_if_there(instance: object, name: str) -> None:
-    method = getattr(instance, name, None)
-    if method is not None:
-        await method()
 
 
 async def run(plan: HostPlan) -> None:
