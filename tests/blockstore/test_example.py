@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from segue.model.ids import Version
+from segue.release import bundle
+from segue.release.modules import LoadedRelease
+
 StartRing = Callable[..., Awaitable[Any]]
 
 
@@ -29,6 +33,27 @@ def test_generated_code_is_what_make_protos_writes(example: Path, release: str, 
     generated = {path.name: path.read_text() for path in (tmp_path / "blockstore").iterdir()}
     assert len(generated) == 3
     assert generated == {name: (example / release / "blockstore" / name).read_text() for name in generated}
+
+
+@pytest.mark.parametrize("unpacked_previous", [True, False])
+def test_its_bundles_are_complete(example: Path, tmp_path: Path, unpacked_previous: bool) -> None:
+    """Version 2 also where version 1 never ran: then `previous` is the copy that is in the bundle."""
+    one = bundle.build(example / "blockstore-1")
+    two = bundle.build(example / "blockstore-2", previous=example / "blockstore-1")
+    bundle.unpack(one, tmp_path / "1")
+    bundle.unpack(two, tmp_path / "2")
+    previous = LoadedRelease(tmp_path / "1", Version(1)) if unpacked_previous else None
+    release = LoadedRelease(tmp_path / "2", Version(2), previous)
+    upgrade = release.load("blockstore.upgrade")
+    assert upgrade.v1.PutRequest(data=b"x") != upgrade.v2.PutRequest(content=b"x")
+    manifest = bundle.manifest_of(two).classes["BlockNode"]
+    assert manifest.upgrade is not None
+    for name in (manifest.object, manifest.upgrade.transform, manifest.upgrade.past, manifest.upgrade.future):
+        assert name is not None
+        assert callable(release.resolve(name))
+    for loaded in (release, previous):
+        if loaded is not None:
+            loaded.unload()
 
 
 async def run_client(example: Path, ring: Any, version: int, *arguments: str) -> tuple[int | None, bytes, str]:

@@ -9,6 +9,8 @@ import pytest
 
 StartRing = Callable[..., Awaitable[Any]]
 
+pytestmark = pytest.mark.timeout(60)  # thousands of calls
+
 
 async def put_on_all(ring: Any, text: str, versions: tuple[int, ...] = (1, 2)) -> list[bytes]:
     """Put a block for each three neighbours, by a client of each version, through each node."""
@@ -29,7 +31,6 @@ async def check_all(ring: Any, blocks: list[bytes], versions: tuple[int, ...] = 
             assert await client.get(client.key_of(data)) == data, (version, node, data[:60])
 
 
-@pytest.mark.timeout(60)
 async def test_every_block_is_there_for_everybody_at_every_stage(start_ring: StartRing) -> None:
     """Blocks put before, while future simulations are installed, while half the nodes are upgraded, and after.
 
@@ -38,12 +39,12 @@ async def test_every_block_is_there_for_everybody_at_every_stage(start_ring: Sta
     ring = await start_ring()
     first, second = ring.in_order()[:3], ring.in_order()[3:]
     blocks = await put_on_all(ring, "all of version 1", versions=(1,))
-    await check_all(ring, blocks[::5], versions=(1,))
+    await check_all(ring, blocks[::15], versions=(1,))
 
     for member in ring.members.values():
         await member.install()
     blocks += await put_on_all(ring, "future simulations")
-    await check_all(ring, blocks[::5])
+    await check_all(ring, blocks[::15])
 
     for node in first:
         await ring.members[node].upgrade()
@@ -51,12 +52,12 @@ async def test_every_block_is_there_for_everybody_at_every_stage(start_ring: Sta
     mixtures = {tuple(ring.members[node].version for node in ring.replicas(data)) for data in mixed}
     assert mixtures == {(2, 2, 2), (2, 2, 1), (2, 1, 1), (1, 1, 1), (1, 1, 2), (1, 2, 2)}
     await check_all(ring, mixed)
-    await check_all(ring, blocks[::5])
+    await check_all(ring, blocks[::15])
 
     for node in second:
         await ring.members[node].upgrade()
     blocks += await put_on_all(ring, "all of version 2")
-    await check_all(ring, blocks[::3])
+    await check_all(ring, blocks[::15])
 
 
 async def test_simulations_answer_nodes_of_the_other_version(start_ring: StartRing) -> None:

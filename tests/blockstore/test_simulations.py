@@ -12,6 +12,8 @@ import pytest
 StartRing = Callable[..., Awaitable[Any]]
 MakeNode = Callable[..., Any]
 
+pytestmark = pytest.mark.timeout(60)  # hundreds of calls
+
 BLOCKS = [f"block {number}".encode() for number in range(40)]
 NAMES = {hashlib.sha1(data).digest(): hashlib.sha256(data).digest() for data in BLOCKS}
 
