@@ -94,7 +94,7 @@ class ScheduleSection(Section):
                 raise _at("max_unavailable", f'keys that are "system" or {_ATTRIBUTE}', limit)
             if per == SYSTEM:
                 raise _at("per", f"{_ATTRIBUTE}; leave per out to count the whole system", per)
-            if isinstance(limit, dict) and "per" in given:
+            if isinstance(limit, dict) and per is not None:
                 raise _at("per", "no such key beside a table max_unavailable, which names its groups itself", per)
         return given
 

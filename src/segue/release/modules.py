@@ -152,7 +152,12 @@ class LoadedRelease:
         return lines[-1] if lines else None
 
     def unload(self) -> None:
-        """Forget the release's modules; what still refers to them goes on working, late imports excepted."""
+        """Forget the release's modules; what still refers to them goes on working, late imports excepted.
+
+        Safe to call again.
+        """
+        if self._finder not in sys.meta_path:
+            return
         sys.meta_path.remove(self._finder)
         for name in [name for name in sys.modules if name == self.name or name.startswith(f"{self.name}.")]:
             del sys.modules[name]
