@@ -1,0 +1,185 @@
+"""The parent's side of a worker: starts it, tells it what to do, hears what it did."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from segue.demo.facts import Failure, Reading
+from segue.demo.timeline import Tally
+from segue.demo.worker import LINE_LIMIT_BYTES, Setup
+from segue.errors import SegueError
+from segue.model.ids import Version
+
+#: For a worker's imports, on a busy machine.
+_READY_S = 60.0
+#: For a worker to end by itself once its input has.
+_END_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """Who is told of what a worker says between its answers.
+
+    Attributes:
+        tally: takes each tally.
+        put: takes the numbers of the random blocks that were put.
+        progress: takes how many files of the command under way are done.
+    """
+
+    tally: Callable[[Tally], None]
+    put: Callable[[Version, Sequence[int]], None]
+    progress: Callable[[Version, int], None]
+
+
+class Clients:
+    """The clients of one version, in a process of their own."""
+
+    def __init__(self, version: Version, process: asyncio.subprocess.Process, heard: Heard, log: Path) -> None:
+        self.version = version
+        self._process = process
+        self._heard = heard
+        self._log = log
+        self._next_id = 0
+        #: `{command's id: its answer to come}`
+        self._answers: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+
+    async def store(self, files: Sequence[str]) -> tuple[str, ...]:
+        """Store files, and return those that could not be, with the reason."""
+        answer = await self._ask(do="store", files=files)
+        return tuple(answer["faults"])
+
+    async def read(self, files: Sequence[str]) -> Reading:
+        """Read files back and compare them bit for bit."""
+        answer = await self._ask(do="read", files=files)
+        return Reading(
+            version=self.version,
+            files=answer["files"],
+            mismatches=tuple(answer["faults"]),
+            started_at=datetime.fromtimestamp(answer["started_s"], UTC),
+            ended_at=datetime.fromtimestamp(answer["ended_s"], UTC),
+        )
+
+    async def load(self, files: Sequence[str]) -> None:
+        """Begin to put and get at random, blocks of `files` among others."""
+        await self._ask(do="load", files=files)
+
+    async def stop_load(self) -> None:
+        """Let every caller end its call, and begin no more."""
+        await self._ask(do="stop")
+
+    def hear_of(self, version: Version, numbers: Sequence[int]) -> None:
+        """Tell of random blocks that clients of another version have put."""
+        self._say({"heard": [[version, number] for number in numbers]})
+
+    async def _ask(self, **command: Any) -> Mapping[str, Any]:
+        self._next_id += 1
+        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answers[self._next_id] = answer
+        self._say({"id": self._next_id, **command})
+        return await answer
+
+    def _say(self, line: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with suppress(ConnectionError):  # that it has ended is told by `listen`
+            self._process.stdin.write(json.dumps(line).encode() + b"\n")
+
+    async def listen(self) -> None:
+        """Take what the worker says until it ends.
+
+        Raises:
+            SegueError: it ended before it was told to.
+        """
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            self._take(json.loads(line))
+        raise SegueError(f"the process of version {self.version} clients has ended; its last words: {_tail(self._log)}")
+
+    def _take(self, said: Mapping[str, Any]) -> None:
+        match said:
+            case {"tally": tally}:
+                self._take_tally(tally)
+            case {"id": _, "progress": files}:
+                self._heard.progress(self.version, files)
+            case {"id": number, "done": True}:
+                answer = self._answers.pop(number)
+                if not answer.done():
+                    answer.set_result(said)
+
+    def _take_tally(self, tally: Mapping[str, Any]) -> None:
+        self._heard.tally(
+            Tally(
+                version=self.version,
+                from_s=tally["from_s"],
+                to_s=tally["to_s"],
+                calls=tally["calls"],
+                failed=tally["failed"],
+                size_bytes=tally["size_bytes"],
+                failures=tuple(Failure(**failure) for failure in tally["failures"]),
+            )
+        )
+        if tally["put"]:
+            self._heard.put(self.version, tally["put"])
+
+
+@asynccontextmanager
+async def started_clients(setup: Setup, heard: Heard, log: Path) -> AsyncIterator[Clients]:
+    """Start the clients of one version, and end their process on the way out.
+
+    Args:
+        setup: what they call about.
+        heard: who is told what they say.
+        log: a file for what they write besides.
+
+    Raises:
+        SegueError: the process did not come up.
+    """
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "segue.demo.worker",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors,
+            start_new_session=True, limit=LINE_LIMIT_BYTES,
+        )  # fmt: skip
+    try:
+        await _set_up(process, setup, log)
+        clients = Clients(Version(setup.version), process, heard, log)
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(clients.listen())
+            yield clients
+            listening.cancel()
+    finally:
+        await _end(process)
+
+
+async def _set_up(process: asyncio.subprocess.Process, setup: Setup, log: Path) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(asdict(setup)).encode() + b"\n")
+    try:
+        async with asyncio.timeout(_READY_S):
+            ready = await process.stdout.readline()
+    except TimeoutError:
+        ready = b""
+    if not ready:
+        raise SegueError(f"the process of version {setup.version} clients did not come up: {_tail(log)}")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(_END_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _tail(log: Path) -> str:
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else f"none, see {log}"

@@ -1,0 +1,103 @@
+"""What the demo observed, as frozen data: the verdict and the report are made from this alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from segue.model.ids import NodeId, Version
+from segue.schedule.rules import Rules
+from segue.wire.messages import SystemStatus
+
+__all__ = ["ClientCalls", "Facts", "Failure", "Reading"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A call that a client saw fail.
+
+    Attributes:
+        at_s: when, in seconds since the epoch.
+        call: what was called, such as `get`.
+        status: the gRPC status, else the kind of error, or `WRONG_CONTENT`.
+        text: what the caller was told.
+    """
+
+    at_s: float
+    call: str
+    status: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCalls:
+    """Every call that the clients of one version made, storing and reading back included.
+
+    Attributes:
+        version: of the clients.
+        calls: that ended, one way or the other.
+        failed: of these.
+        failures: the first few of them.
+    """
+
+    version: Version
+    calls: int
+    failed: int
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Files that were read back through clients of one version, and compared bit for bit.
+
+    Attributes:
+        version: of the clients.
+        files: how many were read.
+        mismatches: those that did not come back as they were, with the reason.
+        started_at: UTC.
+        ended_at: UTC.
+    """
+
+    version: Version
+    files: int
+    mismatches: tuple[str, ...]
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that was observed.
+
+    Attributes:
+        seed: what the load was drawn from.
+        duration_s: of the whole demo.
+        from_version: what ran first.
+        to_version: what was published under load.
+        nodes: that were started.
+        files: how many were stored.
+        size_bytes: of them all.
+        published_at: when `to_version` was published (UTC); None if it was not.
+        calls: the clients' calls, a row per version.
+        pids_before: `{node: pid of its process before the publication}`.
+        pids_seen: `{node: every pid that its status ever showed, in order}`.
+        samples: readings made during the upgrade.
+        readings: readings of everything, made after it.
+        rules: of the schedule that led from one version to the other.
+        status: the last that was asked for; None if none was had.
+    """
+
+    seed: int
+    duration_s: float
+    from_version: Version
+    to_version: Version
+    nodes: tuple[NodeId, ...]
+    files: int
+    size_bytes: int
+    published_at: datetime | None
+    calls: tuple[ClientCalls, ...]
+    pids_before: Mapping[NodeId, int]
+    pids_seen: Mapping[NodeId, tuple[int, ...]]
+    samples: tuple[Reading, ...]
+    readings: tuple[Reading, ...]
+    rules: Rules
+    status: SystemStatus | None

@@ -1,0 +1,150 @@
+"""What the person who starts the demo chooses, and what it needs of the machine."""
+
+import importlib.util
+import os
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segue.errors import OperatorError
+from segue.model.ids import ClassName
+from segue.release.manifest import SYSTEM, read_manifest
+from segue.schedule.rules import Budget, Canary, Rules
+
+#: More nodes than this do not fit on one machine beside each other.
+NODES_MAX = 32
+#: A block lies on three nodes, so fewer cannot hold it.
+NODES_MIN = 3
+
+_NOT_THE_LIBRARY = {"site-packages", "dist-packages", "__pycache__"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """How to run the demo.
+
+    Attributes:
+        data: the folder whose files are stored; None for the source of Python's standard library.
+        nodes: how many nodes, 3 to 32.
+        report: the folder that `report.json` and `timeline.png` go into; it is made if it is not there.
+        seed: what the load's choices are drawn from; None to draw one.
+        no_open: True to leave the picture unopened even where there is a desktop.
+
+    Raises:
+        OperatorError: a value is out of its range, or `data` is no folder.
+    """
+
+    data: Path | None = None
+    nodes: int = 6
+    report: Path = field(default_factory=lambda: Path("demo-report"))
+    seed: int | None = None
+    no_open: bool = False
+
+    def __post_init__(self) -> None:
+        if not NODES_MIN <= self.nodes <= NODES_MAX:
+            raise OperatorError(f"--nodes {self.nodes}: give {NODES_MIN} to {NODES_MAX}; a block lies on three nodes")
+        if self.data is not None and not self.data.is_dir():
+            raise OperatorError(f"--data {self.data}: this is not a folder; name one with files in it")
+        if self.report.exists() and not self.report.is_dir():
+            raise OperatorError(f"--report {self.report}: a file of that name is in the way; name a folder")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Files to store, below one folder.
+
+    Attributes:
+        root: the folder.
+        files: paths relative to `root`, in order.
+        size_bytes: of all files together.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    size_bytes: int
+
+
+def find_files(data: Path | None) -> Source:
+    """Find the files to store.
+
+    Args:
+        data: the folder, of which every file counts; None for each `*.py` of Python's standard library.
+
+    Raises:
+        OperatorError: there is no file.
+    """
+    root = data if data is not None else Path(sysconfig.get_paths()["stdlib"])
+    files = sorted(_walk(root, only_python=data is None))
+    if not files:
+        raise OperatorError(f"{root}: there is no file to store; give --data a folder with files in it")
+    return Source(root=root, files=tuple(files), size_bytes=sum((root / file).stat().st_size for file in files))
+
+
+def _walk(root: Path, *, only_python: bool) -> Iterator[str]:
+    for folder, below, names in os.walk(root):
+        if only_python:
+            below[:] = [name for name in below if name not in _NOT_THE_LIBRARY]
+        for name in names:
+            path = Path(folder, name)
+            if path.is_file() and not (only_python and path.suffix != ".py"):
+                yield path.relative_to(root).as_posix()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """The system that the demo upgrades: examples/blockstore beside the sources.
+
+    Attributes:
+        client: the module that opens clients of any version.
+        releases: the folders of version 1 and version 2.
+    """
+
+    client: Path
+    releases: tuple[Path, Path]
+
+
+def find_example() -> Example:
+    """Find the block store's releases.
+
+    Raises:
+        OperatorError: Segue was installed without its repository around it.
+    """
+    folder = Path(__file__).resolve().parents[3] / "examples" / "blockstore"
+    example = Example(client=folder / "client.py", releases=(folder / "blockstore-1", folder / "blockstore-2"))
+    missing = [path for path in (example.client, *example.releases) if not path.exists()]
+    if missing:
+        raise OperatorError(
+            f"{missing[0]} is not there: the demo upgrades the block store of Segue's repository; "
+            "clone the repository and run `make demo` in it"
+        )
+    return example
+
+
+def rules_of(release: Path, name: ClassName) -> Rules:
+    """Return the rules by which nodes of a class upgrade to `release`.
+
+    Raises:
+        ReleaseError: the manifest is not as it must be, or has no such class.
+    """
+    upgrade = read_manifest(release).class_named(name).upgrade
+    if upgrade is None:
+        return Rules()
+    canary = upgrade.schedule.canary
+    return Rules(
+        budgets=tuple(
+            Budget(limit=limit, per=None if group == SYSTEM else group)
+            for group, limit in upgrade.schedule.limits.items()
+        ),
+        canary=Canary(nodes=canary.nodes, soak_s=canary.soak_s) if canary else None,
+    )
+
+
+def require_matplotlib() -> None:
+    """Make sure that the picture can be drawn, before anything is started.
+
+    Raises:
+        OperatorError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise OperatorError("the demo draws its timeline with matplotlib, which is not here: pip install 'segue[demo]'")

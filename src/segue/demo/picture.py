@@ -1,0 +1,246 @@
+"""The timeline as a picture; the only module that knows matplotlib.
+
+Run as a process of its own (`python -m segue.demo.picture TIMELINE.json OUT.png`), so that what
+matplotlib keeps in its own folder can be told where to go before it is imported.
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.legend_handler import HandlerBase
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.transforms import Transform
+
+from segue.demo.timeline import Lane, Rate, Span, Timeline, from_json
+
+OLD, NEW = "#4a7ab5", "#e0893b"
+AWAY, FAILED, INK, FAINT = "#2b2b33", "#c8283c", "#26262e", "#8a8a96"
+
+#: Inches and dots per inch: 1600 x 900 pixels, of which a README shows about half the width.
+WIDTH, HEIGHT, DPI = 12.8, 7.2, 125
+
+#: More lanes than this make the picture higher, each by so many inches, so that words fit into them.
+_LANES_THAT_FIT, _LANE_INCHES = 8, 0.45
+
+#: A pause of a tenth of a second would be thinner than a pixel.
+_AWAY_SHOWN_SHARE = 0.0035
+_LANE_HEIGHT, _STRIP_HEIGHT = 0.62, 0.15
+
+
+def draw(timeline: Timeline, path: Path) -> None:
+    """Draw `timeline` as a PNG at `path`: 1600 x 900 pixels, and higher for more than eight nodes."""
+    style = mpl.rc_context(
+        {
+            "font.family": "DejaVu Sans",
+            "font.size": 12.5,
+            "text.color": INK,
+            "axes.edgecolor": FAINT,
+            "axes.labelcolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+        }
+    )
+    with style:
+        figure = _figure(timeline)
+        figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
+def _figure(timeline: Timeline) -> Figure:
+    height = HEIGHT + _LANE_INCHES * max(0, len(timeline.lanes) - _LANES_THAT_FIT)
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    top, bottom = 1 - 1.37 / height, 0.61 / height
+    grid = figure.add_gridspec(
+        3, 1, height_ratios=(max(3.0, 0.62 * len(timeline.lanes)), 1.9, 0.6),
+        left=0.088, right=0.975, top=top, bottom=bottom, hspace=1.15 / height,
+    )  # fmt: skip
+    lanes = figure.add_subplot(grid[0])
+    rates = figure.add_subplot(grid[1], sharex=lanes)
+    failed = figure.add_subplot(grid[2], sharex=lanes)
+    _title(figure, timeline, height)
+    _draw_lanes(lanes, timeline)
+    _draw_rates(rates, timeline)
+    _draw_failed(failed, timeline)
+    for axes in (lanes, rates, failed):
+        axes.axvline(0, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=5)
+    _name_publication(lanes, timeline)
+    _legend(figure, timeline, height)
+    figure.align_ylabels([rates, failed])
+    return figure
+
+
+def _title(figure: Figure, timeline: Timeline, height: float) -> None:
+    failed = sum(timeline.failed)
+    seen = "no call failed" if not failed else f"{failed:,} failed"
+    nodes = len(timeline.lanes)
+    figure.text(
+        0.012, 1 - 0.27 / height, f"{nodes} nodes go from version {timeline.from_version} to version "
+        f"{timeline.to_version} while clients of both call them", fontsize=18, fontweight="bold", va="center",
+    )  # fmt: skip
+    figure.text(
+        0.012, 1 - 0.6 / height,
+        f"{timeline.calls:,} calls of clients in {timeline.end_s - timeline.start_s:.0f} seconds, {seen}",
+        fontsize=13, color=FAILED if failed else FAINT, va="center",
+    )  # fmt: skip
+
+
+def _draw_lanes(axes: Axes, timeline: Timeline) -> None:
+    for index, lane in enumerate(timeline.lanes):
+        for span in lane.spans:
+            _draw_span(axes, index, span)
+        _draw_away(axes, index, lane, timeline)
+    axes.set_ylim(len(timeline.lanes) - 0.5, -0.5)
+    axes.set_xlim(timeline.start_s, timeline.end_s)
+    axes.set_yticks(range(len(timeline.lanes)), [_lane_name(lane) for lane in timeline.lanes])
+    axes.tick_params(axis="y", length=0, pad=8)
+    axes.tick_params(axis="x", length=0, labelbottom=False)
+    for side in ("top", "right", "bottom", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _lane_name(lane: Lane) -> str:
+    return f"{lane.node}  zone {lane.zone}" if lane.zone else lane.node
+
+
+def _draw_span(axes: Axes, index: int, span: Span) -> None:
+    """Draw what the node runs as a bar, and what it simulates as a strip along its foot."""
+    if span.kind == "away":
+        return
+    runs, simulates = {"old": (OLD, None), "simulating": (OLD, NEW), "new": (NEW, OLD)}[span.kind]
+    width, top = span.end_s - span.start_s, index - _LANE_HEIGHT / 2
+    axes.add_patch(Rectangle((span.start_s, top), width, _LANE_HEIGHT, facecolor=runs, linewidth=0))
+    if simulates:
+        strip = index + _LANE_HEIGHT / 2 - _STRIP_HEIGHT
+        axes.add_patch(Rectangle((span.start_s, strip), width, _STRIP_HEIGHT, facecolor=simulates, linewidth=0))
+        axes.plot((span.start_s, span.end_s), (strip, strip), color="white", linewidth=1.2, solid_capstyle="butt")
+
+
+def _draw_away(axes: Axes, index: int, lane: Lane, timeline: Timeline) -> None:
+    least_s = (timeline.end_s - timeline.start_s) * _AWAY_SHOWN_SHARE
+    for span in lane.spans:
+        if span.kind != "away":
+            continue
+        width = max(span.end_s - span.start_s, least_s)
+        bottom, height = index - _LANE_HEIGHT / 2 - 0.06, _LANE_HEIGHT + 0.12
+        axes.add_patch(Rectangle((span.start_s, bottom), width, height, facecolor=AWAY, linewidth=0, zorder=3))
+        if lane.pause_ms is not None:
+            at_right_edge = span.end_s > timeline.end_s - 0.12 * (timeline.end_s - timeline.start_s)
+            beside = span.start_s - 1.5 * least_s if at_right_edge else span.start_s + width + 1.5 * least_s
+            axes.text(
+                beside, index - _STRIP_HEIGHT / 2, f"away {_milliseconds(lane.pause_ms)}",
+                ha="right" if at_right_edge else "left", color="white", fontsize=11.5, va="center", zorder=4,
+            )  # fmt: skip
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.1f} s"
+
+
+def _draw_rates(axes: Axes, timeline: Timeline) -> None:
+    centres = [timeline.start_s + (index + 0.5) * timeline.bin_s for index in range(len(timeline.failed))]
+    for rate, color in zip(timeline.rates, (OLD, NEW), strict=True):
+        smooth = _smoothed(rate)
+        axes.fill_between(centres, smooth, color=color, alpha=0.16, linewidth=0)
+        axes.plot(centres, smooth, color=color, linewidth=2.2)
+    axes.set_ylim(0, 1.12 * max((max(_smoothed(rate), default=0.0) for rate in timeline.rates), default=1.0) or 1.0)
+    axes.set_ylabel("calls / s", labelpad=8)
+    axes.locator_params(axis="y", nbins=4)
+    _quiet(axes, labels=False)
+
+
+def _smoothed(rate: Rate) -> list[float]:
+    """Return the mean of each bin and its neighbours: half a second alone is noise."""
+    values = rate.calls_per_s
+    spans = (values[max(0, index - 1) : index + 2] for index in range(len(values)))
+    return [sum(span) / len(span) for span in spans]
+
+
+def _draw_failed(axes: Axes, timeline: Timeline) -> None:
+    lefts = [timeline.start_s + index * timeline.bin_s for index in range(len(timeline.failed))]
+    axes.bar(lefts, timeline.failed, width=timeline.bin_s, align="edge", color=FAILED)
+    most = max(timeline.failed, default=0)
+    axes.set_ylim(0, max(1.0, 1.15 * most))
+    axes.set_yticks((0, most) if most else (0,))
+    axes.set_ylabel("failed", labelpad=8)
+    if not most:
+        axes.text(
+            0.5, 0.5, "no call failed", transform=axes.transAxes, ha="center", va="center", color=FAINT, fontsize=12,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 3},
+        )  # fmt: skip
+    _quiet(axes, labels=True)
+    axes.set_xlabel(f"seconds since version {timeline.to_version} was published", labelpad=6)
+
+
+def _quiet(axes: Axes, *, labels: bool) -> None:
+    axes.tick_params(axis="x", labelbottom=labels, length=4 if labels else 0)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", color="#e6e6ec", linewidth=0.9)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _name_publication(axes: Axes, timeline: Timeline) -> None:
+    axes.annotate(
+        f"version {timeline.to_version} is published", (0, 1), xycoords=("data", "axes fraction"), xytext=(6, 3),
+        textcoords="offset points", fontsize=11.5, va="bottom", ha="left",
+    )  # fmt: skip
+
+
+class _Simulating(Patch):
+    """A lane's bar with its strip, for the legend."""
+
+
+class _SimulatingHandler(HandlerBase):
+    """Draws a small lane into the legend."""
+
+    def create_artists(
+        self,
+        legend: Legend,  # noqa: ARG002 - matplotlib's signature, here and below
+        orig_handle: Artist,  # noqa: ARG002
+        xdescent: float,
+        ydescent: float,
+        width: float,
+        height: float,
+        fontsize: float,  # noqa: ARG002
+        trans: Transform,
+    ) -> list[Artist]:
+        """Return the bar, the strip at its foot and the line between them."""
+        left, foot, strip = -xdescent, -ydescent, height * 0.34
+        parts = ((foot, height, NEW), (foot, strip, OLD), (foot + strip, height * 0.1, "white"))
+        return [
+            Rectangle((left, bottom), width, tall, facecolor=color, linewidth=0, transform=trans)
+            for bottom, tall, color in parts
+        ]
+
+
+def _legend(figure: Figure, timeline: Timeline, height: float) -> None:
+    old, new = timeline.from_version, timeline.to_version
+    handles = [Patch(facecolor=OLD), Patch(facecolor=NEW), _Simulating(facecolor=NEW), Patch(facecolor=AWAY)]
+    labels = [
+        f"version {old}: nodes that run it, its clients' calls",
+        f"version {new}",
+        "strip: the version that a node simulates",
+        "away: calls wait",
+    ]
+    figure.legend(
+        handles, labels, loc="center left", bbox_to_anchor=(0.006, 1 - 0.95 / height), ncols=4, frameon=False,
+        fontsize=11.5, handlelength=1.5, handleheight=0.9, columnspacing=1.8, handletextpad=0.6, borderaxespad=0.3,
+        handler_map={_Simulating: _SimulatingHandler()},
+    )  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+    """Draw the timeline in the first file into the second."""
+    source, target = arguments
+    draw(from_json(Path(source).read_text(encoding="utf-8")), Path(target))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,108 @@
+"""The report: `report.json`, what was observed and what follows from it."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from segue.demo.away import allowed_away, max_away
+from segue.demo.facts import Facts
+from segue.demo.verdict import Check
+from segue.model.ids import NodeId
+from segue.schedule.rules import Rules
+from segue.wire.messages import NodeStatus
+
+REPORT_NAME = "report.json"
+
+
+def compose(facts: Facts, checks: tuple[Check, ...]) -> dict[str, Any]:
+    """Return the report as it is written: JSON's own kinds of values only.
+
+    `calls.total` and `calls.failed` are what the clients saw; `calls.matrix` is what the nodes counted,
+    calls between nodes included.
+    """
+    status = facts.status
+    return {
+        "seed": facts.seed,
+        "duration_s": round(facts.duration_s, 3),
+        "from_version": facts.from_version,
+        "to_version": facts.to_version,
+        "published_at": facts.published_at.isoformat() if facts.published_at else None,
+        "files": _files(facts),
+        "calls": _calls(facts),
+        "nodes": [_node(facts, node) for node in facts.nodes],
+        "max_away": max_away(status.permits) if status else 0,
+        "allowed_away": allowed_away(status.nodes if status else (), facts.rules.budgets),
+        "schedule": _schedule(facts.rules),
+        "checks": [asdict(check) for check in checks],
+    }
+
+
+def write(report: dict[str, Any], folder: Path) -> Path:
+    """Write the report into `folder`, and return where it is."""
+    path = folder / REPORT_NAME
+    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def _schedule(rules: Rules) -> dict[str, Any]:
+    return {
+        "budgets": [asdict(budget) for budget in rules.budgets],
+        "canary": asdict(rules.canary) if rules.canary else None,
+    }
+
+
+def _files(facts: Facts) -> dict[str, Any]:
+    versions = (facts.from_version, facts.to_version)
+    mismatches = [text for reading in (*facts.readings, *facts.samples) for text in reading.mismatches]
+    return {
+        "count": facts.files,
+        "bytes": facts.size_bytes,
+        "read_back": {
+            str(version): sum(
+                reading.files - len(reading.mismatches) for reading in facts.readings if reading.version == version
+            )
+            for version in versions
+        },
+        "sampled_during_upgrade": {
+            str(version): sum(reading.files for reading in facts.samples if reading.version == version)
+            for version in versions
+        },
+        "mismatches": len(mismatches),
+        "mismatched": mismatches[:20],
+    }
+
+
+def _calls(facts: Facts) -> dict[str, Any]:
+    usage = facts.status.usage if facts.status else ()
+    columns = ("caller_version", "node_version", "answered_by", "from_node", "outcome", "count")
+    return {
+        "total": sum(row.calls for row in facts.calls),
+        "failed": sum(row.failed for row in facts.calls),
+        "by_client_version": {str(row.version): row.calls for row in facts.calls},
+        "failures": [asdict(failure) | {"version": row.version} for row in facts.calls for failure in row.failures],
+        "matrix": [row.model_dump(include=set(columns)) for row in usage],
+    }
+
+
+def _node(facts: Facts, node: NodeId) -> dict[str, Any]:
+    status = next((one for one in facts.status.nodes if one.id == node), None) if facts.status else None
+    row = status.upgrades[-1] if status and status.upgrades else None
+    return {
+        "id": node,
+        "attributes": dict(status.attributes) if status else {},
+        "from_version": row.from_version if row else facts.from_version,
+        "to_version": row.to_version if row else _version_of(status),
+        "pids": list(row.pids) if row else [facts.pids_before.get(node)],
+        "pause_ms": row.pause_ms if row else None,
+        "install_future_ms": row.install_future_ms if row else None,
+        "transform_ms": row.transform_ms if row else None,
+        "transform_bytes": row.transform_bytes if row else None,
+        "quiesced_at": row.quiesced_at.isoformat() if row else None,
+        "serving_at": row.serving_at.isoformat() if row else None,
+        "failure": status.failure if status else "was not seen",
+    }
+
+
+def _version_of(status: NodeStatus | None) -> int | None:
+    return status.version if status else None

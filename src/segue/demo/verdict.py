@@ -1,0 +1,186 @@
+"""Whether all that the demo promises was observed: from facts to checks, pure.
+
+A check about which nothing was observed is not held.
+"""
+
+from dataclasses import dataclass
+
+from segue.demo.away import max_away, max_away_per_group
+from segue.demo.facts import Facts, Reading
+from segue.model.ids import NodeId, Version
+from segue.model.usage import AnsweredBy
+from segue.wire.messages import NodeStatus
+
+#: Names in a detail; more than these are counted only.
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that must have been observed.
+
+    Attributes:
+        name: what must hold, as a sentence.
+        held: whether it did.
+        detail: what was seen.
+    """
+
+    name: str
+    held: bool
+    detail: str
+
+
+def judge(facts: Facts) -> tuple[Check, ...]:
+    """Return every check of the demo, in the order in which they are shown."""
+    old, new = facts.from_version, facts.to_version
+    return (
+        _upgraded(facts),
+        _no_failed_call(facts),
+        _read_back(facts, old),
+        _read_back(facts, new),
+        _sampled(facts, old),
+        _sampled(facts, new),
+        _replaced_once(facts),
+        _few_away(facts),
+        *_canaries(facts),
+        _mixed(facts, old, "past", from_node=False),
+        _mixed(facts, old, "past", from_node=True),
+        _mixed(facts, new, "future", from_node=False),
+        _mixed(facts, new, "future", from_node=True),
+    )
+
+
+def _upgraded(facts: Facts) -> Check:
+    nodes = _nodes(facts)
+    behind = [
+        f"{node} runs {nodes[node].version}" if node in nodes else f"{node} was not seen"
+        for node in facts.nodes
+        if node not in nodes or nodes[node].version != facts.to_version
+    ]
+    detail = _some(behind) if behind else f"{len(facts.nodes)} of {len(facts.nodes)} nodes"
+    return Check(name=f"every node runs version {facts.to_version}", held=not behind, detail=detail)
+
+
+def _no_failed_call(facts: Facts) -> Check:
+    silent = [f"version {row.version} clients made no call" for row in facts.calls if row.calls == 0]
+    failed = sum(row.failed for row in facts.calls)
+    by_version = ", ".join(f"{row.calls:,} of version {row.version}" for row in facts.calls)
+    if failed:
+        first = next((failure for row in facts.calls for failure in row.failures), None)
+        detail = f"{failed:,} failed" + (f", first {first.call}: {first.status} {first.text}" if first else "")
+    else:
+        detail = _some(silent) or f"calls: {by_version}"
+    held = not failed and not silent and {row.version for row in facts.calls} == {facts.from_version, facts.to_version}
+    return Check(name="no client call failed", held=held, detail=detail or "no client call was made")
+
+
+def _read_back(facts: Facts, version: Version) -> Check:
+    readings = [reading for reading in facts.readings if reading.version == version]
+    mismatches = [text for reading in readings for text in reading.mismatches]
+    files = sum(reading.files for reading in readings)
+    detail = f"{files - len(mismatches):,} of {facts.files:,} files" + (f"; {_some(mismatches)}" if mismatches else "")
+    return Check(
+        name=f"every file reads back bit for bit through version {version} clients after the upgrade",
+        held=not mismatches and files == facts.files > 0,
+        detail=detail,
+    )
+
+
+def _sampled(facts: Facts, version: Version) -> Check:
+    readings = [reading for reading in facts.samples if reading.version == version and _during(facts, reading)]
+    mismatches = [text for reading in readings for text in reading.mismatches]
+    files = sum(reading.files for reading in readings)
+    detail = f"{files - len(mismatches):,} of {files:,} files" if files else "no file was read while nodes upgraded"
+    return Check(
+        name=f"a sample reads back bit for bit through version {version} clients during the upgrade",
+        held=files > 0 and not mismatches,
+        detail=detail + (f"; {_some(mismatches)}" if mismatches else ""),
+    )
+
+
+def _during(facts: Facts, reading: Reading) -> bool:
+    """Say whether the reading began after the first node went away, and ended before the last was back."""
+    rows = [row for node in _nodes(facts).values() for row in node.upgrades]
+    if not rows:
+        return False
+    first, last = min(row.quiesced_at for row in rows), max(row.serving_at for row in rows)
+    return first <= reading.started_at and reading.ended_at <= last
+
+
+def _replaced_once(facts: Facts) -> Check:
+    nodes = _nodes(facts)
+    wrong = [text for node in facts.nodes if (text := _replacement_fault(facts, node, nodes.get(node)))]
+    detail = _some(wrong) if wrong else f"{len(facts.nodes)} processes before, {len(facts.nodes)} others after"
+    held = not wrong and bool(facts.nodes)
+    return Check(name="each node's process was replaced exactly once", held=held, detail=detail)
+
+
+def _replacement_fault(facts: Facts, node: NodeId, status: NodeStatus | None) -> str | None:
+    before = facts.pids_before.get(node)
+    if status is None or before is None or status.pid is None:
+        return f"{node}'s process was not seen"
+    if len(status.upgrades) != 1:
+        return f"{node} went through {len(status.upgrades)} upgrades"
+    pids = status.upgrades[0].pids
+    if pids != (before, status.pid) or before == status.pid:
+        return f"{node} was process {before}, is {status.pid}, and reports {pids[0]} to {pids[1]}"
+    others = set(facts.pids_seen.get(node, ())) - set(pids)
+    if others:
+        return f"{node} was also process {_some([str(pid) for pid in sorted(others)])}"
+    return None
+
+
+def _few_away(facts: Facts) -> Check:
+    permits = facts.status.permits if facts.status else ()
+    held, seen = bool(permits), []
+    for budget in facts.rules.budgets:
+        groups = max_away_per_group(permits, _nodes(facts).values(), budget)
+        most = max(groups.values(), default=0)
+        held = held and most <= budget.limit
+        seen.append(
+            f"at most {most} at once" + (f" in one {budget.per}" if budget.per else "") + f", {budget.limit} allowed"
+        )
+    if not permits:
+        seen = ["no node was away"]
+    detail = "; ".join(seen) or f"at most {max_away(permits)} at once, any number allowed"
+    return Check(name="never more nodes were away than the schedule allows", held=held, detail=detail)
+
+
+def _canaries(facts: Facts) -> tuple[Check, ...]:
+    """Check that the other nodes waited for the canaries: no check where the schedule has none."""
+    canary = facts.rules.canary
+    if canary is None:
+        return ()
+    name = "the other nodes waited until the canary had served for a while"
+    permits = sorted(facts.status.permits, key=lambda permit: permit.granted_at) if facts.status else []
+    first, others = permits[: canary.nodes], permits[canary.nodes :]
+    nodes = _nodes(facts)
+    serving = [row.serving_at for permit in first for row in nodes[NodeId(permit.node)].upgrades]
+    if not others or not serving or len(serving) < len(first):
+        return (Check(name=name, held=False, detail="no canary went and came back before others"),)
+    soaked_s = (others[0].granted_at - max(serving)).total_seconds()
+    who = ", ".join(permit.node for permit in first)
+    detail = f"{who} for {soaked_s:.1f} s, {canary.soak_s:g} s asked for"
+    return (Check(name=name, held=soaked_s >= canary.soak_s, detail=detail),)
+
+
+def _mixed(facts: Facts, caller: Version, answered_by: AnsweredBy, *, from_node: bool) -> Check:
+    callers = "nodes" if from_node else "clients"
+    answerers = "upgraded nodes" if answered_by == "past" else "nodes not yet upgraded"
+    rows = facts.status.usage if facts.status else ()
+    count = sum(
+        row.count
+        for row in rows
+        if (row.caller_version, row.answered_by, row.from_node, row.outcome) == (caller, answered_by, from_node, "OK")
+    )
+    name = f"calls of version {caller} {callers} were answered by {answerers}"
+    return Check(name=name, held=count > 0, detail=f"{count:,} calls")
+
+
+def _nodes(facts: Facts) -> dict[NodeId, NodeStatus]:
+    return {NodeId(node.id): node for node in facts.status.nodes} if facts.status else {}
+
+
+def _some(texts: list[str]) -> str:
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return "; ".join(texts[:_NAMED]) + more

@@ -1,0 +1,100 @@
+"""Lanes touch from edge to edge, exact instants win over samples, and every call is in the rates once."""
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segue.demo.facts import Facts
+from segue.demo.timeline import NodeSample, Tally, Timeline, Window, draw_up, from_json, to_json
+from segue.model.ids import NodeId, Version
+from segue.wire.messages import NodeStatus, SystemStatus
+
+VERSIONS = (Version(1), Version(2))
+ZERO_S = datetime(2025, 6, 1, 12, tzinfo=UTC).timestamp()
+WINDOW = Window(start_s=ZERO_S - 4, end_s=ZERO_S + 16, zero_s=ZERO_S)
+
+
+def sampled(node: str, *seen: tuple[float, int, str]) -> list[NodeSample]:
+    return [
+        NodeSample(at_s=ZERO_S + at_s, node=NodeId(node), version=version, phase=phase) for at_s, version, phase in seen
+    ]
+
+
+def tally(version: int, from_s: float, to_s: float, calls: int, failed: int = 0) -> Tally:
+    return Tally(version=Version(version), from_s=ZERO_S + from_s, to_s=ZERO_S + to_s, calls=calls, failed=failed)
+
+
+def only(status: SystemStatus, node: NodeStatus) -> SystemStatus:
+    return status.model_copy(update={"nodes": (node,)})
+
+
+def spans(timeline: Timeline) -> list[tuple[str, float, float]]:
+    return [(span.kind, round(span.start_s, 3), round(span.end_s, 3)) for span in timeline.lanes[0].spans]
+
+
+def test_an_upgrade_has_its_exact_instants(status: SystemStatus) -> None:
+    """n1 was away from 2.0 to 2.3 s by its own word; what was sampled then came later, or earlier, than that."""
+    samples = sampled(
+        "n1", (-1, 1, "serving"), (0.5, 1, "fetching"), (1.0, 1, "waiting"), (1.9, 1, "transforming"),
+        (2.5, 1, "transforming"), (2.6, 2, "committing"), (3, 2, "serving"),
+    )  # fmt: skip
+    timeline = draw_up(only(status, status.nodes[0]), samples, [], WINDOW, VERSIONS)
+    assert spans(timeline) == [("old", -4, 1.0), ("simulating", 1.0, 2.0), ("away", 2.0, 2.3), ("new", 2.3, 16)]
+    assert timeline.lanes[0].pause_ms == 300.0
+
+
+def test_an_upgrade_that_was_given_up_is_seen_by_its_samples(status: SystemStatus) -> None:
+    node = status.nodes[0].model_copy(update={"upgrades": (), "version": 1})
+    samples = sampled("n1", (1, 1, "warming"), (2, 1, "transforming"), (3, 1, "resuming"), (4, 1, "serving"))
+    timeline = draw_up(only(status, node), samples, [], WINDOW, VERSIONS)
+    assert spans(timeline) == [("old", -4, 1), ("simulating", 1, 2), ("away", 2, 4), ("old", 4, 16)]
+
+
+def test_a_node_that_was_never_sampled(status: SystemStatus) -> None:
+    node = status.nodes[0].model_copy(update={"upgrades": (), "version": 1})
+    assert spans(draw_up(only(status, node), [], [], WINDOW, VERSIONS)) == [("old", -4, 16)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-10, 25), st.sampled_from([1, 2]), st.sampled_from(["serving", "waiting", "starting"])),
+        max_size=12,
+    )
+)
+def test_spans_touch_and_fill_the_picture(facts: Facts, seen: list[tuple[float, int, str]]) -> None:
+    assert facts.status is not None
+    samples = sampled("n1", *sorted(seen))
+    lanes = draw_up(only(facts.status, facts.status.nodes[0]), samples, [], WINDOW, VERSIONS).lanes
+    edges = [(span.start_s, span.end_s) for span in lanes[0].spans]
+    assert edges[0][0] == -4
+    assert edges[-1][1] == 16
+    assert all(left[1] == right[0] for left, right in pairwise(edges))
+
+
+def test_calls_are_spread_over_the_bins_that_a_tally_overlaps(status: SystemStatus) -> None:
+    timeline = draw_up(status, [], [tally(1, -4, -3, 10), tally(2, -3.75, -3.25, 8)], WINDOW, VERSIONS)
+    assert timeline.rates[0].calls_per_s[:3] == (10, 10, 0)
+    assert timeline.rates[1].calls_per_s[:3] == (8, 8, 0)
+    assert timeline.calls == 18
+
+
+@given(st.lists(st.tuples(st.floats(0, 18), st.floats(0.01, 2), st.integers(0, 1000)), max_size=12))
+def test_no_call_is_lost_or_counted_twice(facts: Facts, given_tallies: list[tuple[float, float, int]]) -> None:
+    assert facts.status is not None
+    tallies = [tally(1, -4 + begin_s, -4 + begin_s + length_s, calls) for begin_s, length_s, calls in given_tallies]
+    timeline = draw_up(facts.status, [], tallies, WINDOW, VERSIONS)
+    total = sum(rate * timeline.bin_s for rate in timeline.rates[0].calls_per_s)
+    assert total == pytest.approx(sum(calls for _, _, calls in given_tallies))
+
+
+def test_failures_fall_into_the_bin_in_which_they_were_told(status: SystemStatus) -> None:
+    timeline = draw_up(status, [], [tally(1, 0, 0.25, 10, failed=3)], WINDOW, VERSIONS)
+    assert {index: failed for index, failed in enumerate(timeline.failed) if failed} == {8: 3}
+
+
+def test_survives_json(status: SystemStatus) -> None:
+    timeline = draw_up(status, [], [tally(1, 0, 1, 10, failed=3)], WINDOW, VERSIONS)
+    assert from_json(to_json(timeline)) == timeline

@@ -1,0 +1,177 @@
+"""A check holds only if what it promises was observed, and fails alone when its own fact changes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from segue.demo.facts import ClientCalls, Facts, Failure, Reading
+from segue.demo.verdict import judge
+from segue.model.ids import NodeId, Version
+from segue.schedule.rules import Rules
+from segue.wire.messages import SystemStatus, UsageStatus
+
+UPGRADED = "every node runs version 2"
+CALLS = "no client call failed"
+READ = "every file reads back bit for bit through version {} clients after the upgrade"
+SAMPLE = "a sample reads back bit for bit through version {} clients during the upgrade"
+ONCE = "each node's process was replaced exactly once"
+AWAY = "never more nodes were away than the schedule allows"
+CANARY = "the other nodes waited until the canary had served for a while"
+MIXED = "calls of version {} {} were answered by {}"
+
+WithStatus = Callable[..., Facts]
+Read = Callable[..., Reading]
+Moment = Callable[[float], datetime]
+
+
+def failed(facts: Facts) -> list[str]:
+    return [check.name for check in judge(facts) if not check.held]
+
+
+def detail(facts: Facts, name: str) -> str:
+    return next(check.detail for check in judge(facts) if check.name == name)
+
+
+def last(facts: Facts) -> SystemStatus:
+    assert facts.status is not None
+    return facts.status
+
+
+def test_all_hold_when_all_was_observed(facts: Facts) -> None:
+    assert failed(facts) == []
+    assert len(judge(facts)) == 13
+
+
+def test_nothing_observed_holds_nothing(facts: Facts) -> None:
+    """A check about which nothing was observed is not held."""
+    blank = replace(
+        facts, status=None, calls=(), samples=(), readings=(), pids_before={}, pids_seen={}, published_at=None
+    )
+    assert [check.name for check in judge(blank) if check.held] == []
+
+
+def test_a_node_left_behind(facts: Facts, with_status: WithStatus) -> None:
+    nodes = last(facts).nodes
+    behind = with_status(nodes=(nodes[0].model_copy(update={"version": 1}), *nodes[1:]))
+    assert failed(behind) == [UPGRADED]
+    assert detail(behind, UPGRADED) == "n1 runs 1"
+
+
+def test_a_failed_call(facts: Facts) -> None:
+    failure = Failure(at_s=1.0, call="get", status="UNAVAILABLE", text="connection refused")
+    calls = (facts.calls[0], ClientCalls(version=Version(2), calls=1000, failed=1, failures=(failure,)))
+    assert failed(replace(facts, calls=calls)) == [CALLS]
+    assert detail(replace(facts, calls=calls), CALLS) == "1 failed, first get: UNAVAILABLE connection refused"
+
+
+def test_clients_that_never_called(facts: Facts) -> None:
+    """That no call failed says nothing if none was made."""
+    silent = (facts.calls[0], ClientCalls(version=Version(2), calls=0, failed=0))
+    assert failed(replace(facts, calls=silent)) == [CALLS]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_that_comes_back_changed(facts: Facts, read: Read, version: int) -> None:
+    others = tuple(reading for reading in facts.readings if reading.version != version)
+    changed = read(version, began_s=40, files=10, mismatches=("a.py: block 0: 3 bytes came back",))
+    assert failed(replace(facts, readings=(*others, changed))) == [READ.format(version)]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_that_was_not_read(facts: Facts, read: Read, version: int) -> None:
+    others = tuple(reading for reading in facts.readings if reading.version != version)
+    assert failed(replace(facts, readings=(*others, read(version, began_s=40, files=9)))) == [READ.format(version)]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_sample_that_comes_back_changed(facts: Facts, read: Read, version: int) -> None:
+    changed = read(version, began_s=6, files=4, mismatches=("a.py: block 0: the call failed",))
+    assert failed(replace(facts, samples=(*facts.samples, changed))) == [SAMPLE.format(version)]
+
+
+@pytest.mark.parametrize("began_s", [1.0, 12.2, 30.0])
+def test_a_sample_outside_of_the_upgrade_counts_for_nothing(facts: Facts, read: Read, began_s: float) -> None:
+    """Only what is read between the first node's leave and the last node's return is read during the upgrade."""
+    samples = (facts.samples[0], read(2, began_s=began_s, files=4))
+    assert failed(replace(facts, samples=samples)) == [SAMPLE.format(2)]
+
+
+def test_a_process_that_was_replaced_twice(facts: Facts) -> None:
+    seen = {**facts.pids_seen, NodeId("n2"): (101, 150, 201)}
+    twice = replace(facts, pids_seen=seen)
+    assert failed(twice) == [ONCE]
+    assert detail(twice, ONCE) == "n2 was also process 150"
+
+
+def test_a_process_that_is_not_the_one_it_was(facts: Facts) -> None:
+    """A restart between the start and the publication shows in the pid before."""
+    before = {**facts.pids_before, NodeId("n2"): 150}
+    assert failed(replace(facts, pids_before=before)) == [ONCE]
+
+
+def test_a_restart_after_the_upgrade(facts: Facts, with_status: WithStatus) -> None:
+    nodes = last(facts).nodes
+    restarted = with_status(nodes=(nodes[0].model_copy(update={"pid": 999}), *nodes[1:]))
+    assert failed(restarted) == [ONCE]
+
+
+def test_too_many_away_in_one_zone(facts: Facts, with_status: WithStatus, moment: Moment) -> None:
+    """n1 and n4 share zone a, of which one may be away; in the whole system two may be."""
+    permits = last(facts).permits
+    early = permits[0].model_copy(update={"returned_at": moment(11.5)})
+    late = permits[3].model_copy(update={"granted_at": moment(9.5)})
+    both = with_status(permits=(early, permits[1], permits[2], late))
+    assert AWAY in failed(both)
+    assert "at most 2 at once in one zone, 1 allowed" in detail(both, AWAY)
+
+
+def test_too_many_away_in_the_system(facts: Facts, with_status: WithStatus, moment: Moment) -> None:
+    permits = last(facts).permits
+    long = permits[2].model_copy(update={"returned_at": moment(12)})
+    longer = permits[1].model_copy(update={"returned_at": moment(12)})
+    three = with_status(permits=(permits[0], longer, long, permits[3]))
+    assert failed(three) == [AWAY]
+    assert "at most 3 at once, 2 allowed" in detail(three, AWAY)
+
+
+def test_a_node_that_did_not_wait_for_the_canary(facts: Facts, with_status: WithStatus, moment: Moment) -> None:
+    permits = last(facts).permits
+    hasty = permits[1].model_copy(update={"granted_at": moment(2.3) + timedelta(seconds=2.9)})
+    assert failed(with_status(permits=(permits[0], hasty, *permits[2:]))) == [CANARY]
+
+
+def test_no_canary_no_check(facts: Facts) -> None:
+    free = replace(facts, rules=Rules(budgets=facts.rules.budgets))
+    assert CANARY not in [check.name for check in judge(free)]
+
+
+@pytest.mark.parametrize(
+    ("caller", "by", "from_node", "name"),
+    [
+        (1, "past", False, MIXED.format(1, "clients", "upgraded nodes")),
+        (1, "past", True, MIXED.format(1, "nodes", "upgraded nodes")),
+        (2, "future", False, MIXED.format(2, "clients", "nodes not yet upgraded")),
+        (2, "future", True, MIXED.format(2, "nodes", "nodes not yet upgraded")),
+    ],
+)
+@pytest.mark.parametrize("change", [{"count": 0}, {"outcome": "UNAVAILABLE"}, None])
+def test_a_way_of_mixed_mode_that_was_not_gone(
+    facts: Facts,
+    with_status: WithStatus,
+    caller: int,
+    by: str,
+    from_node: bool,
+    name: str,
+    change: dict[str, object] | None,
+) -> None:
+    """Each of the four ways is counted by itself, and only calls that were answered count."""
+
+    def is_it(row: UsageStatus) -> bool:
+        return (row.caller_version, row.answered_by, row.from_node) == (caller, by, from_node)
+
+    rows = last(facts).usage
+    others = tuple(row for row in rows if not is_it(row))
+    changed = tuple(row.model_copy(update=change) for row in rows if is_it(row)) if change else ()
+    assert failed(with_status(usage=(*others, *changed))) == [name]

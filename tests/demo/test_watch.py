@@ -1,0 +1,123 @@
+"""What is shown fits 80 and 120 columns, says what matters, and is short where nothing is live."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console, RenderableType
+
+from segue.demo.verdict import Check
+from segue.demo.watch import LiveWatch, NodeRow, PlainWatch, View, render, summary, watch_on
+from segue.model.ids import NodeId, Version
+
+PHASES = ("serving", "committing", "handing over", "waiting", "warming", "installing")
+
+
+def view(upgraded: int = 2) -> View:
+    return View(
+        step="Nodes upgrade, while clients of both versions keep calling",
+        elapsed_s=73.4,
+        from_version=Version(1),
+        to_version=Version(2),
+        nodes=tuple(
+            NodeRow(
+                id=NodeId(f"n{index + 1}"),
+                zone="abc"[index % 3],
+                version=2 if index < upgraded else 1,
+                target=None if index < upgraded else 2,
+                phase=phase,
+                pid=4_194_300 + index,
+                answered={1: 123_456, 2: 7_890},
+            )
+            for index, phase in enumerate(PHASES)
+        ),
+        rates={Version(1): 95.2, Version(2): 88.0},
+        calls=1_234_567,
+        failed=0,
+    )
+
+
+def lines_of(shown: RenderableType, width: int) -> Sequence[str]:
+    console = Console(width=width, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(shown)
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits(width: int) -> None:
+    """No cell is cut off or wrapped, and each node has one line."""
+    lines = lines_of(render(view()), width)
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert not any("…" in line for line in lines)
+    for row in view().nodes:
+        line = next(line for line in lines if line.strip().startswith(f"{row.id} "))
+        assert row.phase in line
+        assert str(row.pid) in line
+        assert "123,456" in line
+        assert "7,890" in line
+        assert ("1 → 2" in line) == (row.version == 1)
+    text = "\n".join(lines)
+    assert "2 of 6 on version 2" in text
+    assert "1,234,567 calls" in text
+    assert "0 failed" in text
+    assert "1:13" in text
+
+
+def test_a_long_step_shows_how_far_it_is() -> None:
+    lines = lines_of(render(replace(view(), done=0.4)), 80)
+    assert any(line.rstrip().endswith("40%") for line in lines)
+
+
+def test_nothing_is_known_yet() -> None:
+    assert any(
+        "Starting" in line for line in lines_of(render(replace(view(), step="Starting", nodes=(), rates={})), 80)
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_summary_tells_each_check(width: int) -> None:
+    checks = (
+        Check(name="no client call failed", held=True, detail="calls: 6,000 of version 1, 1,000 of version 2"),
+        Check(name="each node's process was replaced exactly once", held=False, detail="n2 was also process 150"),
+    )
+    lines = lines_of(summary(checks, Path("demo-report/report.json"), Path("demo-report/timeline.png")), width)
+    assert any("✓ no client call failed · calls: 6,000" in line for line in lines)
+    assert any("✗ each node's process was replaced exactly once" in line for line in lines)
+    assert any("1 of 2 did not hold" in line for line in lines)
+    assert any("demo-report/report.json" in line for line in lines)
+    assert all(len(line.rstrip()) <= width for line in lines)
+
+
+def test_plain_lines_are_few() -> None:
+    """A line per step, per node that changes its version, and every five seconds; never the same view twice."""
+    now_s = [0.0]
+    console = Console(file=io.StringIO(), width=80)
+    watch = PlainWatch(console, monotonic=lambda: now_s[0])
+    with watch:
+        for _ in range(20):  # five seconds, less a bit
+            watch.show(view(upgraded=2))
+            now_s[0] += 0.249
+        watch.show(view(upgraded=3))
+        now_s[0] += 5.0
+        watch.show(view(upgraded=3))
+    assert isinstance(console.file, io.StringIO)
+    assert [line.strip() for line in console.file.getvalue().splitlines()] == [
+        "73.4 s  Nodes upgrade, while clients of both versions keep calling",
+        "73.4 s  n3 now runs version 2",
+        "73.4 s  3 of 6 nodes run version 2, 183 calls/s, 0 failed",
+    ]
+
+
+def test_what_is_no_terminal_gets_plain_lines() -> None:
+    assert isinstance(watch_on(Console(file=io.StringIO())), PlainWatch)
+    assert isinstance(watch_on(Console(file=io.StringIO(), force_terminal=True)), LiveWatch)
+
+
+def test_live_draws_in_place() -> None:
+    output = io.StringIO()
+    with LiveWatch(Console(file=output, force_terminal=True, width=80, height=40)) as watch:
+        watch.show(view(upgraded=2))
+        watch.show(view(upgraded=3))
+    assert "3 of 6 on version 2" in output.getvalue()
