@@ -24,5 +24,5 @@ def _open_sql() -> Iterator[Store]:
 
 TestSqlStore = store_agreement(_open_sql).TestCase
 TestSqlStore.settings = settings(
-    max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=12, stateful_step_count=18, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

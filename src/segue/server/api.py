@@ -1,0 +1,226 @@
+"""The HTTP interface: which request leads to what, and what is answered.
+
+Handlers are plain functions, which FastAPI runs in a pool of threads: the store they wait for is not async.
+"""
+
+import json
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Annotated, Any, TypeAlias
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+
+from segue.model.clock import Clock
+from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN, ContentHash, NodeId, SystemName, Version
+from segue.server.admission import ask_permit, return_permit
+from segue.server.bundles import BundleFolder
+from segue.server.publication import notice_of, publish
+from segue.server.refusals import NotThereError
+from segue.server.status import status_of
+from segue.server.store import Granted, Held, NodeRecord, NotYet, Store
+from segue.wire.messages import (
+    Heartbeat,
+    HeartbeatReply,
+    PermitAnswer,
+    PermitRequest,
+    PermitReturnRequest,
+    Refusal,
+    ReleaseNotice,
+    SystemStatus,
+)
+
+_NAME = f"^{NAME_PATTERN}$"
+_HASH = f"^{CONTENT_HASH_PATTERN}$"
+System = Annotated[SystemName, Path(pattern=_NAME, description="The system's name.")]
+NodeName = Annotated[NodeId, Path(pattern=_NAME, description="The node's id, unique in its system.")]
+PermitId = Annotated[str, Path(pattern=_NAME, description="The permit's id, as it was granted.")]
+BundleHash = Annotated[ContentHash, Path(pattern=_HASH, description="The SHA-256 of the bundle's bytes.")]
+SentHash = Annotated[ContentHash, Query(pattern=_HASH, description="The SHA-256 of the body.")]
+SeenTag = Annotated[str | None, Header(alias="If-None-Match", description="The ETag of a copy that is there already.")]
+
+_Responses: TypeAlias = dict[int | str, dict[str, Any]]
+_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_BUNDLE_BODY = {"requestBody": {"required": True, "content": _BYTES, "description": "What `segue build` made."}}
+
+_REFUSED = {
+    404: "It is not in the upgrade database.",
+    409: "It does not fit what the upgrade database says.",
+    413: "The body is too large.",
+    422: "A field is wrong: the message names it, its value, and what was expected.",
+    500: "A fault of the upgrade server itself: its log says more.",
+    503: "The upgrade database does not answer now: try again.",
+}
+
+
+class LimitedRequest(Request):
+    """A request whose body has a limit, and whose JSON is text that can be stored and sent on."""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body, as long as it keeps within the limit."""
+        limit_bytes: int = self.app.state.limit_bytes
+        told, seen = self.headers.get("content-length", ""), 0
+        if told.isdecimal() and int(told) > limit_bytes:
+            raise _too_large(limit_bytes)
+        async for chunk in super().stream():
+            seen += len(chunk)
+            if seen > limit_bytes:
+                raise _too_large(limit_bytes)
+            yield chunk
+
+    async def json(self) -> Any:
+        """Return the body as JSON; unlike the standard library's, it has no NaN and no half characters."""
+        body = await self.body()
+        try:
+            return from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            raise json.JSONDecodeError(str(error), "", 0) from error
+
+
+class LimitedRoute(APIRoute):
+    """A route whose handlers get a `LimitedRequest`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler."""
+        handle = super().get_route_handler()
+
+        async def handle_limited(request: Request) -> Response:
+            return await handle(LimitedRequest(request.scope, request.receive))
+
+        return handle_limited
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+class Endpoints:
+    """What the server does with each request.
+
+    Args:
+        store: the upgrade database.
+        bundles: where bundles are kept.
+        clock: the server's time; all times in the database are its.
+    """
+
+    def __init__(self, store: Store, bundles: BundleFolder, clock: Clock) -> None:
+        self._store = store
+        self._bundles = bundles
+        self._clock = clock
+
+    def publish_release(
+        self, bundle: Annotated[bytes, Depends(_body)], sha256: SentHash, response: Response
+    ) -> ReleaseNotice:
+        """Make a bundle the next release of the system that its manifest names.
+
+        Publishing the same bytes again changes nothing and is answered with 200.
+        """
+        release, is_new = publish(self._store, self._bundles, bundle, sha256=sha256, now=self._clock.now())
+        response.status_code = 201 if is_new else 200
+        return notice_of(release)
+
+    def list_releases(self, system: System) -> list[ReleaseNotice]:
+        """List what was published for a system, oldest first."""
+        history = self._store.history_of(system)
+        if not history and not self._store.picture_of(system).is_known:
+            raise _unknown_system(system)
+        return [notice_of(release) for release in history]
+
+    def fetch_bundle(self, sha256: BundleHash, seen: SeenTag = None) -> Response:
+        """Return the bundle with this hash; it never changes, so a copy may be kept for ever."""
+        size_bytes = self._bundles.size_of(sha256)
+        if size_bytes is None:
+            raise NotThereError(f"there is no bundle with SHA-256 {sha256}: list the system's releases")
+        tag = f'"{sha256}"'
+        headers = {"ETag": tag, "Cache-Control": "public, max-age=31536000, immutable"}
+        if seen is not None and (tag in seen or seen.strip() == "*"):
+            return Response(status_code=304, headers=headers)
+        headers["Content-Length"] = str(size_bytes)
+        return StreamingResponse(self._bundles.read(sha256), media_type="application/octet-stream", headers=headers)
+
+    def report_heartbeat(self, system: System, node: NodeName, said: Heartbeat) -> HeartbeatReply:
+        """Take what a node says of itself, and tell it the newest version there is.
+
+        Counts of calls replace the earlier ones of the same process. May be repeated.
+        """
+        record = NodeRecord(
+            id=node,
+            version=Version(said.version),
+            said=said.model_copy(update={"usage": ()}),
+            last_seen=self._clock.now(),
+        )
+        return HeartbeatReply(newest=self._store.hear(system, record, said.usage))
+
+    def ask_for_permit(self, system: System, node: NodeName, request: PermitRequest) -> PermitAnswer:
+        """Ask whether a node may go away for its upgrade now.
+
+        Answered with 200 both when it is granted and when it is not yet. Asking again gets the same permit.
+        """
+        verdict = ask_permit(self._store, system, node, request, permit=uuid4().hex, now=self._clock.now())
+        match verdict:
+            case Granted(permit):
+                return PermitAnswer(permit=permit.id, reason="granted", retry_after_s=0)
+            case Held(permit):
+                return PermitAnswer(
+                    permit=permit.id, reason=f"granted before, at {permit.granted_at:%H:%M:%S}", retry_after_s=0
+                )
+            case NotYet(reason):
+                return PermitAnswer(permit=None, reason=reason)
+
+    def return_a_permit(self, system: System, node: NodeName, permit: PermitId, how: PermitReturnRequest) -> None:
+        """Tell that a node is back, upgraded or not. May be repeated: the first return counts."""
+        return_permit(self._store, system, node, permit, failure=how.failure, now=self._clock.now())
+
+    def show_status(self, system: System) -> SystemStatus:
+        """Show a system at this moment: releases, nodes, permits, calls."""
+        picture = self._store.picture_of(system)
+        if not picture.is_known:
+            raise _unknown_system(system)
+        return status_of(picture, self._store.usage_of(system), self._clock.now())
+
+
+def router_of(endpoints: Endpoints) -> APIRouter:
+    """Return the routes, each with all that it can answer."""
+    router = APIRouter(prefix="/v1", route_class=LimitedRoute)
+
+    def add(method: str, path: str, handler: Callable[..., Any], summary: str, *refused: int, **more: Any) -> None:
+        responses: _Responses = {status: _refusal(status) for status in sorted({*refused, 422, 500, 503})}
+        responses |= more.pop("responses", {})
+        name = handler.__name__
+        router.add_api_route(
+            path, handler, methods=[method], operation_id=name, summary=summary, responses=responses, **more
+        )
+
+    again = {200: {"model": ReleaseNotice, "description": "These very bytes were published before."}}
+    bytes_or_kept: _Responses = {
+        200: {"description": "The bundle.", "content": _BYTES},
+        304: {"description": "The copy that is there already is the bundle."},
+    }
+    add("POST", "/releases", endpoints.publish_release, "Publish a release", 409, 413, status_code=201,
+        responses=again, openapi_extra=_BUNDLE_BODY)  # fmt: skip
+    add("GET", "/systems/{system}/releases", endpoints.list_releases, "List a system's releases", 404)
+    add("GET", "/bundles/{sha256}", endpoints.fetch_bundle, "Fetch a bundle", 404,
+        response_class=StreamingResponse, response_model=None, responses=bytes_or_kept)  # fmt: skip
+    node = "/systems/{system}/nodes/{node}"
+    add("POST", f"{node}/heartbeat", endpoints.report_heartbeat, "Report a node", 413)
+    add("POST", f"{node}/permits", endpoints.ask_for_permit, "Ask for a permit", 404, 409, 413)
+    add("POST", f"{node}/permits/{{permit}}/return", endpoints.return_a_permit, "Return a permit", 404, 413,
+        status_code=204, response_class=Response)  # fmt: skip
+    add("GET", "/systems/{system}/status", endpoints.show_status, "Show a system", 404)
+    return router
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    return {"model": Refusal, "description": _REFUSED[status]}
+
+
+def _unknown_system(system: SystemName) -> NotThereError:
+    return NotThereError(f"no system {system} is known here: publish its first release, or check the name")
+
+
+def _too_large(limit_bytes: int) -> HTTPException:
+    return HTTPException(
+        413, f"the body is larger than {limit_bytes} bytes: make it smaller, or raise the server's limit"
+    )

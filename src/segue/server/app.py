@@ -1,0 +1,146 @@
+"""The server as a program: the application put together, and run on a port."""
+
+import errno
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from segue.errors import OperatorError, SegueError
+from segue.model.clock import Clock, SystemClock
+from segue.server.api import Endpoints, router_of
+from segue.server.bundles import BundleFolder
+from segue.server.refusals import refusal_of, wrong_fields
+from segue.server.sql import SqlStore
+from segue.server.store import Store
+from segue.wire.messages import Refusal
+
+#: The largest body: a bundle is held in memory while it is published.
+LIMIT_BYTES = 256 << 20
+#: Longer than clients keep an idle connection (5 s), so that none is closed under a request.
+KEEP_ALIVE_S = 75
+#: Connections that may wait while the server is busy: every node of a fleet may come at once.
+BACKLOG = 2048
+#: After Ctrl-C, how long requests under way may take.
+GRACE_S = 5
+
+
+def create_app(store: Store, bundles: BundleFolder, clock: Clock, *, limit_bytes: int = LIMIT_BYTES) -> FastAPI:
+    """Put the server together, to be run by any ASGI server.
+
+    Args:
+        store: the upgrade database.
+        bundles: where bundles are kept.
+        clock: the server's time.
+        limit_bytes: the largest body that is taken.
+    """
+    app = FastAPI(
+        title="Segue upgrade server",
+        summary="Publishes releases, grants permits, keeps the upgrade database.",
+        version="1",
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    app.state.limit_bytes = limit_bytes
+    app.include_router(router_of(Endpoints(store, bundles, clock)))
+    app.add_exception_handler(SegueError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_fields)
+    app.add_exception_handler(HTTPException, _refuse_http)
+    app.add_exception_handler(Exception, _own_fault)
+    return app
+
+
+def serve(
+    data: Path,
+    *,
+    host: str,
+    port: int,
+    limit_bytes: int = LIMIT_BYTES,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Run the upgrade server until it is interrupted (SIGINT, SIGTERM).
+
+    Args:
+        data: the folder of the upgrade database and the bundles; it is made if it is not there.
+        host: where it is reached.
+        port: 0 takes a free one.
+        limit_bytes: the largest bundle that is taken.
+        on_ready: is told the server's URL once requests sent there will be answered.
+
+    Raises:
+        OperatorError: the port is in use or not to be had, or the data folder cannot be used; nothing has started.
+        KeyboardInterrupt: after an orderly end on SIGINT.
+    """
+    with _listening(host, port) as listener:
+        bundles = BundleFolder(data / "bundles")
+        store = SqlStore(data / "database.sqlite")
+        try:
+            config = uvicorn.Config(
+                create_app(store, bundles, SystemClock(), limit_bytes=limit_bytes),
+                lifespan="off",
+                log_level="warning",
+                access_log=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+            # Connections made from now on wait in the listener until the loop runs.
+            if on_ready:
+                on_ready(_url(listener))
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            store.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        # Else a server that was just stopped keeps its port from the next one for a minute.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except (OSError, UnicodeError) as error:
+        listener.close()
+        why = error.strerror if isinstance(error, OSError) else "no host has such a name"
+        now = "stop what listens there, or choose another port" if _is_taken(error) else "choose another address"
+        raise OperatorError(f"cannot listen on {host}:{port}: {why}: {now}") from error
+    return listener
+
+
+def _is_taken(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _answer(status: int, refusal: Refusal) -> JSONResponse:
+    return JSONResponse(refusal.model_dump(), status)
+
+
+def _refuse(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SegueError)
+    return _answer(*refusal_of(error))
+
+
+def _refuse_fields(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return _answer(422, Refusal(family="operator", message=wrong_fields(error.errors())))
+
+
+def _refuse_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    message = error.detail
+    if error.status_code in (404, 405):
+        message = f"nothing answers {request.method} {request.url.path} here: see /docs for what does"
+    return _answer(error.status_code, Refusal(family="operator", message=message))
+
+
+def _own_fault(_request: Request, _error: Exception) -> JSONResponse:
+    return _answer(500, Refusal(family="peer", message="the upgrade server has a fault of its own: its log says more"))

@@ -1,0 +1,115 @@
+"""What an operator sees of a system, put together from what the store returns. Pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from segue.model.ids import NodeId
+from segue.schedule import decide
+from segue.server.admission import fleet_of, rules_of
+from segue.server.publication import notice_of
+from segue.server.store import Ask, NodeRecord, Picture, UsageSum
+from segue.wire.messages import NodeStatus, PermitStatus, SystemStatus, UsageStatus
+
+#: What is said of a node that nothing holds up any more; it learns so when it asks.
+FREE_TO_GO = "nothing: granted when it asks again"
+
+
+def status_of(picture: Picture, usage: Iterable[UsageSum], now: datetime) -> SystemStatus:
+    """Put together a system at one moment.
+
+    Args:
+        picture: the system.
+        usage: the calls that its nodes answered.
+        now: UTC; what nodes wait for is decided as of now, not as of when they last asked.
+    """
+    usage = tuple(usage)
+    answered: defaultdict[NodeId, Counter[int]] = defaultdict(Counter)
+    for row in usage:
+        answered[row.node][row.caller_version] += row.count
+    away = {permit.node for permit in picture.permits if permit.returned_at is None}
+    waits_for = waiting(picture, now)
+    return SystemStatus(
+        system=picture.system,
+        at=now,
+        releases=tuple(notice_of(release) for release in picture.releases),
+        nodes=tuple(
+            _node(node, away=node.id in away, waits_for=waits_for.get(node.id), answered=answered[node.id])
+            for node in picture.nodes
+        ),
+        permits=tuple(
+            PermitStatus(
+                permit=permit.id,
+                node=permit.node,
+                class_name=permit.class_name,
+                from_version=permit.from_version,
+                to_version=permit.to_version,
+                granted_at=permit.granted_at,
+                returned_at=permit.returned_at,
+                failure=permit.failure,
+            )
+            for permit in picture.permits
+        ),
+        usage=_sums(usage),
+    )
+
+
+def waiting(picture: Picture, now: datetime) -> Mapping[NodeId, str]:
+    """Return `{node that waits: what it waits for, in words}`."""
+    words: dict[NodeId, str] = {}
+    for class_name, target in sorted({(ask.class_name, ask.to_version) for ask in _answerable(picture)}):
+        fleet = fleet_of(picture, class_name, target, now)
+        decision = decide(fleet, rules_of(picture.releases[target - 1], class_name), now)
+        words |= dict.fromkeys(decision.grants, FREE_TO_GO)
+        words |= {node: refusal.text for node, refusal in decision.refusals.items()}
+    return words
+
+
+def _answerable(picture: Picture) -> Iterable[Ask]:
+    """Leave out what became senseless since it was asked: the node has moved on, or is of another class now."""
+    nodes = {node.id: node for node in picture.nodes}
+    return (
+        ask
+        for ask in picture.asks
+        if nodes[ask.node].version == ask.from_version and nodes[ask.node].said.class_name == ask.class_name
+    )
+
+
+def _node(node: NodeRecord, *, away: bool, waits_for: str | None, answered: Mapping[int, int]) -> NodeStatus:
+    said = node.said
+    return NodeStatus(
+        id=node.id,
+        class_name=said.class_name,
+        version=node.version,
+        address=said.address,
+        attributes=said.attributes,
+        phase=said.phase,
+        target_version=said.target_version,
+        away=away,
+        waits_for=waits_for,
+        pid=said.pid,
+        failure=said.failure,
+        facts=said.facts,
+        last_seen=node.last_seen,
+        answered=dict(sorted(answered.items())),
+        upgrades=said.upgrades,
+    )
+
+
+def _sums(usage: Iterable[UsageSum]) -> tuple[UsageStatus, ...]:
+    counts: Counter[tuple[int, int, str, bool, str]] = Counter()
+    for row in usage:
+        counts[row.node_version, row.caller_version, row.answered_by, row.from_node, row.outcome] += row.count
+    return tuple(
+        UsageStatus.model_validate(
+            {
+                "node_version": node_version,
+                "caller_version": caller_version,
+                "answered_by": answered_by,
+                "from_node": from_node,
+                "outcome": outcome,
+                "count": count,
+            }
+        )
+        for (node_version, caller_version, answered_by, from_node, outcome), count in sorted(counts.items())
+    )

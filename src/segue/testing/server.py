@@ -1,0 +1,134 @@
+"""A whole upgrade server in this process, for tests: its clock is held, its answers are checked."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+
+from segue.model.ids import NodeId, SystemName
+from segue.release import archive
+from segue.server.app import create_app
+from segue.server.bundles import BundleFolder
+from segue.server.store import Store
+from segue.testing.declared import DeclaredTransport
+from segue.wire.client import UpgradeServer
+from segue.wire.messages import Heartbeat, PermitAnswer, PermitRequest, UsageRow
+
+SYSTEM = SystemName("blockstore")
+
+
+class HeldClock:
+    """A clock that stands at noon of 2030-01-01 until it is moved."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        """Return the time: aware, UTC."""
+        return self._now
+
+    def move(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        self._now += timedelta(seconds=seconds)
+
+
+def bundle_of(
+    version: int,
+    *,
+    system: str = "blockstore",
+    schedule: str = "max_unavailable = 1",
+    description: str = "",
+    cls: str = "BlockNode",
+) -> bytes:
+    """Return a bundle that has a manifest and no code: the upgrade server never looks at any.
+
+    Args:
+        version: its place in the history of `system`.
+        system: the system's name.
+        schedule: lines of TOML, for every version but 1.
+        description: the author's words.
+        cls: the one class.
+    """
+    manifest = f"""
+        [release]
+        system = "{system}"
+        version = {version}
+        description = "{description}"
+        [classes.{cls}]
+        object = "blockstore.node:{cls}"
+    """
+    if version > 1:
+        manifest += f"""
+        [classes.{cls}.upgrade]
+        transform = "blockstore.upgrade:transform"
+        past = "blockstore.upgrade:Past"
+        future = "blockstore.upgrade:Future"
+        [classes.{cls}.upgrade.schedule]
+        {schedule}
+        """
+    return archive.pack({"release.toml": manifest.encode()})
+
+
+@dataclass
+class Bench:
+    """A server, the two ways to speak to it, and short words for what tests do most.
+
+    Attributes:
+        server: the client that agents use.
+        http: for requests that no agent makes.
+        transport: knows which answers there were.
+        clock: the server's.
+        store: the server's.
+        system: the system that the short words are about.
+    """
+
+    server: UpgradeServer
+    http: httpx.AsyncClient
+    transport: DeclaredTransport
+    clock: HeldClock
+    store: Store
+    system: SystemName = SYSTEM
+
+    async def beat(
+        self, node: str, version: int = 1, *, zone: str = "a", cls: str = "BlockNode", usage: tuple[UsageRow, ...] = ()
+    ) -> int:
+        """Report `node` on `version`; return the newest version."""
+        said = Heartbeat(
+            class_name=cls,
+            version=version,
+            address="127.0.0.1:9001",
+            attributes={"zone": zone},
+            phase="serving",
+            usage=usage,
+        )
+        return (await self.server.heartbeat(self.system, NodeId(node), said)).newest
+
+    async def ask(self, node: str, *, to: int = 2, since: int | None = None, cls: str = "BlockNode") -> PermitAnswer:
+        """Ask for the permit to go from `since`, by default the version before, to `to`."""
+        request = PermitRequest(class_name=cls, from_version=to - 1 if since is None else since, to_version=to)
+        return await self.server.ask_permit(self.system, NodeId(node), request)
+
+    async def give_back(self, node: str, permit: str | None, failure: str | None = None) -> None:
+        """Return the permit that `node` was granted."""
+        assert permit is not None
+        await self.server.return_permit(self.system, NodeId(node), permit, failure)
+
+    async def error(self, method: str, path: str, **request: object) -> tuple[int, dict[str, str]]:
+        """Make a request that is refused; return the status and the refusal."""
+        response = await self.http.request(method, path, **request)  # type: ignore[arg-type]
+        return response.status_code, response.json()
+
+
+@asynccontextmanager
+async def open_bench(store: Store, folder: Path, *, limit_bytes: int = 100_000) -> AsyncIterator[Bench]:
+    """Run a server on `store`, with bundles in `folder`, for as long as the context lasts."""
+    clock = HeldClock()
+    transport = DeclaredTransport(create_app(store, BundleFolder(folder), clock, limit_bytes=limit_bytes))
+    async with (
+        UpgradeServer("http://segue", transport=transport) as server,
+        httpx.AsyncClient(base_url="http://segue", transport=transport) as http,
+    ):
+        yield Bench(server, http, transport, clock, store)

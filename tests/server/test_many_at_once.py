@@ -1,0 +1,126 @@
+"""Rule: however many nodes ask at the same moment, no more are away than the schedule allows."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from segue.model.ids import NodeId, Version
+from segue.release.bundle import content_hash
+from segue.server.admission import ask_permit, return_permit
+from segue.server.bundles import BundleFolder
+from segue.server.memory import MemoryStore
+from segue.server.publication import publish
+from segue.server.sql import SqlStore
+from segue.server.store import Granted, Held, NodeRecord, NotYet, Store
+from segue.testing.server import SYSTEM, bundle_of
+from segue.wire.messages import Heartbeat, PermitRequest
+
+NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+NODES = [NodeId(f"n{number:02}") for number in range(50)]
+LIMIT = 3
+REQUEST = PermitRequest(class_name="BlockNode", from_version=1, to_version=2)
+
+
+def fill(store: Store, folder: Path) -> None:
+    for version in (1, 2):
+        bundle = bundle_of(version, schedule=f"max_unavailable = {LIMIT}")
+        publish(store, BundleFolder(folder), bundle, sha256=content_hash(bundle), now=NOON)
+    said = Heartbeat(class_name="BlockNode", version=1, address="h:1", phase="waiting")
+    for node in NODES:
+        store.hear(SYSTEM, NodeRecord(id=node, version=Version(1), said=said, last_seen=NOON), ())
+
+
+def test_one_question_from_each_of_fifty_threads(store: Store, tmp_path: Path) -> None:
+    fill(store, tmp_path / "bundles")
+    start = threading.Barrier(len(NODES))
+
+    def ask(node: NodeId) -> bool:
+        start.wait()
+        return isinstance(ask_permit(store, SYSTEM, node, REQUEST, permit=f"of-{node}", now=NOON), Granted)
+
+    with ThreadPoolExecutor(len(NODES)) as threads:
+        granted = list(threads.map(ask, NODES))
+    assert sum(granted) == LIMIT
+    away = [permit for permit in store.picture_of(SYSTEM).permits if permit.returned_at is None]
+    assert len(away) == LIMIT
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_whole_rollout_from_many_threads(tmp_path: Path, processes: int) -> None:
+    """Two stores on one file stand for two servers: their threads share nothing but the file."""
+    path = tmp_path / "database.sqlite"
+    stores = [SqlStore(path) for _ in range(processes)]
+    fill(stores[0], tmp_path / "bundles")
+    away: set[NodeId] = set()
+    most = [0]
+    lock = threading.Lock()
+
+    def go(node: NodeId) -> None:
+        store = stores[NODES.index(node) % processes]
+        attempt = 0
+        while True:
+            attempt += 1
+            match ask_permit(store, SYSTEM, node, REQUEST, permit=f"{node}.{attempt}", now=NOON):
+                case Granted(permit) | Held(permit):
+                    break
+                case NotYet():
+                    continue
+        with lock:
+            away.add(node)
+            most[0] = max(most[0], len(away))
+        with lock:
+            away.remove(node)
+        return_permit(store, SYSTEM, node, permit.id, failure=None, now=NOON)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(go, NODES[:16]))
+    assert 1 <= most[0] <= LIMIT
+    picture = stores[0].picture_of(SYSTEM)
+    assert [node.version for node in picture.nodes] == [2] * 16 + [1] * 34
+    assert picture.asks == ()
+    for store in stores:
+        store.close()
+
+
+def test_two_publishers_of_one_version(tmp_path: Path) -> None:
+    """One of them wins, the other is refused; the history has one release 1."""
+    with closing(SqlStore(tmp_path / "database.sqlite")) as store:
+        bundles, start = BundleFolder(tmp_path / "bundles"), threading.Barrier(8)
+
+        def go(number: int) -> str:
+            bundle = bundle_of(1, description=f"by {number}")
+            start.wait()
+            try:
+                return publish(store, bundles, bundle, sha256=content_hash(bundle), now=NOON)[0].description
+            except Exception as error:
+                return type(error).__name__
+
+        with ThreadPoolExecutor(8) as threads:
+            became = sorted(threads.map(go, range(8)))
+        (release,) = store.history_of(SYSTEM)
+        assert became == sorted(["HistoryError"] * 7 + [release.description])
+
+
+def test_the_test_can_fail(tmp_path: Path) -> None:
+    """A store that lets go of its lock between reading and writing passes the limit: the barrier is enough."""
+
+    class Torn(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.read = threading.Barrier(len(NODES))
+
+        def admit(self, system, ask, judge):  # type: ignore[no-untyped-def]
+            verdict = judge(self.picture_of(system))
+            self.read.wait()
+            return super().admit(system, ask, lambda _: verdict)
+
+    store = Torn()
+    fill(store, tmp_path / "bundles")
+    with ThreadPoolExecutor(len(NODES)) as threads:
+        for node in NODES:
+            threads.submit(ask_permit, store, SYSTEM, node, REQUEST, permit=f"of-{node}", now=NOON)
+    assert len(store.picture_of(SYSTEM).permits) > LIMIT

@@ -1,0 +1,192 @@
+"""Rule: a node goes away only with a permit that the schedule allows, and it always learns why not."""
+
+import pytest
+
+from segue.errors import OperatorError
+from segue.testing.server import SYSTEM, Bench, bundle_of
+
+
+async def fleet(bench: Bench, *nodes: str, schedule: str = "max_unavailable = 1") -> None:
+    """Publish two releases; `nodes` run the first, each in the zone that is its first letter."""
+    await bench.server.publish(bundle_of(1))
+    await bench.server.publish(bundle_of(2, schedule=schedule))
+    for node in nodes:
+        await bench.beat(node, zone=node[0])
+
+
+async def test_one_at_a_time_unless_the_schedule_says_more(bench: Bench) -> None:
+    await fleet(bench, "n1", "n2")
+    first = await bench.ask("n1")
+    assert first.permit is not None
+    second = await bench.ask("n2")
+    assert (second.permit, second.reason) == (None, "1 of 1 node is away (n1)")
+    assert 0 < second.retry_after_s < 15
+    await bench.give_back("n1", first.permit)
+    assert (await bench.ask("n2")).permit is not None
+
+
+async def test_asking_again_gets_the_same_permit(bench: Bench) -> None:
+    """An agent that crashed before it wrote the permit down asks again."""
+    await fleet(bench, "n1")
+    first = await bench.ask("n1")
+    bench.clock.move(60)
+    again = await bench.ask("n1")
+    assert again.permit == first.permit
+    assert again.reason == "granted before, at 12:00:00"
+    assert len((await bench.server.status(SYSTEM)).permits) == 1
+
+
+async def test_returning_again_changes_nothing(bench: Bench) -> None:
+    await fleet(bench, "n1")
+    permit = (await bench.ask("n1")).permit
+    await bench.give_back("n1", permit, failure="the transform failed")
+    bench.clock.move(5)
+    await bench.give_back("n1", permit)
+    (kept,) = (await bench.server.status(SYSTEM)).permits
+    assert kept.failure == "the transform failed"
+    assert kept.returned_at == kept.granted_at
+
+
+async def test_a_permit_of_another_node_cannot_be_returned(bench: Bench) -> None:
+    await fleet(bench, "n1", "n2")
+    permit = (await bench.ask("n1")).permit
+    with pytest.raises(OperatorError, match="node n2 of system blockstore has no permit"):
+        await bench.give_back("n2", permit)
+    assert (await bench.ask("n2")).permit is None
+
+
+async def test_only_the_node_that_asks_is_granted(bench: Bench) -> None:
+    """n2 asked first, but does not know yet that it may go: its place is kept for it."""
+    await fleet(bench, "n1", "n2", "n3")
+    permit = (await bench.ask("n1")).permit
+    assert (await bench.ask("n2")).permit is None
+    bench.clock.move(1)
+    await bench.give_back("n1", permit)
+    assert (await bench.ask("n3")).permit is None
+    assert [held.node for held in (await bench.server.status(SYSTEM)).permits] == ["n1"]
+    assert (await bench.ask("n2")).permit is not None
+
+
+async def test_a_node_that_no_longer_asks_holds_up_nobody(bench: Bench) -> None:
+    await fleet(bench, "n1", "n2", "n3")
+    permit = (await bench.ask("n1")).permit
+    assert (await bench.ask("n2")).permit is None
+    bench.clock.move(20)
+    for node in ("n1", "n2", "n3"):
+        await bench.beat(node)
+    await bench.give_back("n1", permit)
+    assert (await bench.ask("n3")).permit is not None
+
+
+async def test_waiting_keeps_a_nodes_place(bench: Bench) -> None:
+    """n2 has waited longest, however often others ask."""
+    await fleet(bench, "n1", "n2", "n3")
+    permit = (await bench.ask("n1")).permit
+    await bench.ask("n2")
+    for _ in range(10):
+        bench.clock.move(10)
+        for node in ("n1", "n2", "n3"):
+            await bench.beat(node)
+        await bench.ask("n3")
+        await bench.ask("n2")
+    await bench.give_back("n1", permit)
+    assert (await bench.ask("n3")).permit is None
+    assert (await bench.ask("n2")).permit is not None
+
+
+async def test_limits_per_attribute(bench: Bench) -> None:
+    await fleet(bench, "a1", "a2", "b1", schedule='max_unavailable = 1\nper = "zone"')
+    assert (await bench.ask("a1")).permit is not None
+    assert (await bench.ask("a2")).reason == "zone a: 1 of 1 is away (a1)"
+    assert (await bench.ask("b1")).permit is not None
+
+
+async def test_canary_soaks(bench: Bench) -> None:
+    await fleet(bench, "n1", "n2", schedule='max_unavailable = 2\ncanary = { nodes = 1, soak = "10s" }')
+    permit = (await bench.ask("n1")).permit
+    assert (await bench.ask("n2")).reason == "canary n1 is away"
+    await bench.give_back("n1", permit)
+    bench.clock.move(9)
+    assert (await bench.ask("n2")).reason == "canary n1 soaks until 12:00:10"
+    bench.clock.move(1)
+    assert (await bench.ask("n2")).permit is not None
+
+
+async def test_a_failed_canary_stops_the_others(bench: Bench) -> None:
+    await fleet(bench, "n1", "n2", schedule='max_unavailable = 2\ncanary = { nodes = 1, soak = "0s" }')
+    await bench.give_back("n1", (await bench.ask("n1")).permit, failure="the self-test failed")
+    assert (await bench.ask("n2")).reason == "canary n1 failed: no other node may go"
+
+
+async def test_a_node_that_failed_may_try_again(bench: Bench) -> None:
+    await fleet(bench, "n1")
+    await bench.give_back("n1", (await bench.ask("n1")).permit, failure="calls inside did not end")
+    again = await bench.ask("n1")
+    assert again.permit is not None
+    await bench.give_back("n1", again.permit)
+    (node,) = (await bench.server.status(SYSTEM)).nodes
+    assert node.version == 2
+
+
+async def test_a_silent_node_counts_as_away(bench: Bench) -> None:
+    await fleet(bench, "n1", "n2")
+    bench.clock.move(60)
+    await bench.beat("n2")
+    assert (await bench.ask("n2")).reason == "1 of 1 node is away (n1 silent)"
+
+
+async def test_a_node_on_its_way_asks_for_the_next_version(bench: Bench) -> None:
+    """The permit's return tells the version, before the next heartbeat does."""
+    await fleet(bench, "n1")
+    await bench.server.publish(bundle_of(3))
+    await bench.give_back("n1", (await bench.ask("n1")).permit)
+    assert (await bench.ask("n1", to=3)).permit is not None
+
+
+@pytest.mark.parametrize(
+    ("since", "to", "cls", "status", "message"),
+    [
+        (1, 3, "BlockNode", 409, "asks to go from 1 to 3: its next step is from 1 to 2"),
+        (2, 3, "BlockNode", 409, "runs version 1 by its last heartbeat, and asks to go from 2 to 3"),
+        (1, 1, "BlockNode", 409, "its next step is from 1 to 2"),
+        (1, 2, "Edge", 409, "node n1 runs class BlockNode by its last heartbeat, and asks for Edge"),
+    ],
+)
+async def test_a_senseless_request_is_refused(
+    bench: Bench, since: int, to: int, cls: str, status: int, message: str
+) -> None:
+    await fleet(bench, "n1")
+    request = {"class_name": cls, "from_version": since, "to_version": to}
+    got, refusal = await bench.error("POST", "/v1/systems/blockstore/nodes/n1/permits", json=request)
+    assert (got, refusal["family"]) == (status, "operator")
+    assert message in refusal["message"]
+    assert (await bench.server.status(SYSTEM)).nodes[0].waits_for is None
+
+
+async def test_a_release_that_is_not_published_is_refused(bench: Bench) -> None:
+    await bench.server.publish(bundle_of(1))
+    await bench.beat("n1")
+    with pytest.raises(OperatorError, match="blockstore has no release 2, the newest is 1: publish it first"):
+        await bench.ask("n1")
+
+
+async def test_a_class_that_the_release_has_not_is_refused(bench: Bench) -> None:
+    await fleet(bench)
+    await bench.beat("e1", cls="Edge")
+    with pytest.raises(OperatorError, match="release 2 of blockstore has no class 'Edge'; it has BlockNode"):
+        await bench.ask("e1", cls="Edge")
+
+
+async def test_a_node_that_never_sent_a_heartbeat_is_refused(bench: Bench) -> None:
+    await fleet(bench)
+    with pytest.raises(OperatorError, match="node n9 of system blockstore never sent a heartbeat"):
+        await bench.ask("n9")
+
+
+async def test_a_node_that_holds_another_permit_is_refused(bench: Bench) -> None:
+    await fleet(bench, "n1")
+    await bench.server.publish(bundle_of(3))
+    permit = (await bench.ask("n1")).permit
+    await bench.beat("n1", 2)
+    with pytest.raises(OperatorError, match=f"holds permit {permit} to go from version 1 to 2: return it before"):
+        await bench.ask("n1", to=3)

@@ -1,0 +1,103 @@
+"""Rule: the status says what is, in words, and counts each call once."""
+
+from datetime import timedelta
+
+import pytest
+
+from segue.errors import OperatorError
+from segue.model.ids import SystemName
+from segue.testing.server import SYSTEM, Bench, bundle_of
+from segue.wire.messages import UsageRow, UsageStatus
+
+
+def calls(count: int, *, caller: int = 1, incarnation: str = "a", method: str = "/s/Get", at: int = 1) -> UsageRow:
+    return UsageRow(
+        incarnation=incarnation,
+        node_version=at,
+        caller_version=caller,
+        method=method,
+        answered_by="current" if caller == at else "past",
+        from_node=False,
+        outcome="OK",
+        count=count,
+    )
+
+
+async def test_a_heartbeat_learns_of_the_newest_version(bench: Bench) -> None:
+    assert await bench.beat("n1", 0) == 0
+    assert await bench.server.releases(SYSTEM) == ()
+    await bench.server.publish(bundle_of(1))
+    assert await bench.beat("n1", 0) == 1
+
+
+async def test_a_later_count_replaces_an_earlier_one(bench: Bench) -> None:
+    for count in (3, 5, 5):
+        await bench.beat("n1", usage=(calls(count),))
+    (node,) = (await bench.server.status(SYSTEM)).nodes
+    assert node.answered == {1: 5}
+
+
+async def test_counts_of_other_processes_and_methods_are_added(bench: Bench) -> None:
+    await bench.beat("n1", usage=(calls(5), calls(2, method="/s/Put")))
+    await bench.beat("n1", usage=(calls(1, incarnation="b", caller=1, at=2), calls(7, incarnation="b", caller=2, at=2)))
+    await bench.beat("n2", usage=(calls(100),))
+    status = await bench.server.status(SYSTEM)
+    assert [(node.id, node.answered) for node in status.nodes] == [("n1", {1: 8, 2: 7}), ("n2", {1: 100})]
+    common = {"from_node": False, "outcome": "OK"}
+    assert [row.model_dump() for row in status.usage] == [
+        {"node_version": 1, "caller_version": 1, "answered_by": "current", "count": 107, **common},
+        {"node_version": 2, "caller_version": 1, "answered_by": "past", "count": 1, **common},
+        {"node_version": 2, "caller_version": 2, "answered_by": "current", "count": 7, **common},
+    ]
+    assert all(isinstance(row, UsageStatus) for row in status.usage)
+
+
+async def test_a_node_is_shown_as_it_was_last_heard(bench: Bench) -> None:
+    await bench.beat("n1", zone="b")
+    bench.clock.move(5)
+    status = await bench.server.status(SYSTEM)
+    (node,) = status.nodes
+    assert (node.version, node.address, node.attributes, node.away) == (1, "127.0.0.1:9001", {"zone": "b"}, False)
+    assert status.at - node.last_seen == timedelta(seconds=5)
+
+
+async def test_what_a_node_waits_for_is_as_of_now(bench: Bench) -> None:
+    for version in (1, 2):
+        await bench.server.publish(bundle_of(version))
+    for node in ("n1", "n2"):
+        await bench.beat(node)
+    permit = (await bench.ask("n1")).permit
+    await bench.ask("n2")
+    status = await bench.server.status(SYSTEM)
+    assert [(node.id, node.away, node.waits_for) for node in status.nodes] == [
+        ("n1", True, None),
+        ("n2", False, "1 of 1 node is away (n1)"),
+    ]
+    await bench.give_back("n1", permit)
+    status = await bench.server.status(SYSTEM)
+    assert [(node.id, node.away, node.waits_for) for node in status.nodes] == [
+        ("n1", False, None),
+        ("n2", False, "nothing: granted when it asks again"),
+    ]
+    assert [(row.node, row.to_version, row.returned_at is None) for row in status.permits] == [("n1", 2, False)]
+
+
+async def test_a_node_that_stopped_asking_waits_for_nothing(bench: Bench) -> None:
+    for version in (1, 2):
+        await bench.server.publish(bundle_of(version))
+    for node in ("n1", "n2"):
+        await bench.beat(node)
+    await bench.ask("n1")
+    await bench.ask("n2")
+    bench.clock.move(16)
+    assert (await bench.server.status(SYSTEM)).nodes[1].waits_for is None
+    await bench.beat("n2", 2)
+    assert (await bench.server.status(SYSTEM)).nodes[1].waits_for is None
+
+
+async def test_an_unknown_system_is_refused(bench: Bench) -> None:
+    nobody = SystemName("nobody")
+    with pytest.raises(OperatorError, match="no system nobody is known here"):
+        await bench.server.status(nobody)
+    with pytest.raises(OperatorError, match="no system nobody is known here"):
+        await bench.server.releases(nobody)
