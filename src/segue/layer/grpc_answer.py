@@ -105,7 +105,7 @@ class Answer(ABC):
         outcome = "UNKNOWN"
         try:
             reply = await self._run(request, context)
-            outcome = outcome_of(context)
+            outcome = "OK" if context.code() is None else outcome_of(context)
             return reply
         except asyncio.CancelledError:
             outcome = outcome_when_cancelled(context)
@@ -158,11 +158,12 @@ class _UnaryUnary(Answer):
     async def _run(self, request: bytes, context: Context) -> bytes:
         message = self._deserialize(request)
         reply = await self._behaviour(message, context)
-        if outcome_of(context) != "OK":
+        if context.code() is not None and outcome_of(context) != "OK":
             return b""
         raw = self._serialize(reply)
-        for observer in self._observers.get(self.key, ()):
-            await observer(message, reply, context)
+        if self.key in self._observers:
+            for observer in self._observers[self.key]:
+                await observer(message, reply, context)
         return raw
 
 

@@ -15,6 +15,9 @@ CallMetadata: TypeAlias = grpc.aio.Metadata | Sequence[tuple[str, str | bytes]]
 Serializer: TypeAlias = Callable[[Any], bytes]
 Deserializer: TypeAlias = Callable[[bytes], Any]
 
+#: Says a call's label, as gRPC takes it.
+_Label: TypeAlias = Callable[[], CallMetadata]
+
 _OURS = frozenset({LABEL_KEY, NODE_KEY})
 
 
@@ -45,7 +48,7 @@ def labelled_channel(
         if credentials is None
         else grpc.aio.secure_channel(target, credentials, options=options)
     )
-    return LabelledChannel(channel, lambda: metadata)
+    return LabelledChannel(channel, lambda: metadata, intercepted=False)
 
 
 class LabelledChannel(grpc.aio.Channel):
@@ -54,12 +57,15 @@ class LabelledChannel(grpc.aio.Channel):
     Args:
         channel: what carries the calls; it is closed when this is.
         metadata: asked at each call for its label, as what the process knows may have grown.
+        intercepted: whether `channel` has interceptors. If it has none, calls are a little faster.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, metadata: Callable[[], LabelMetadata]) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, metadata: Callable[[], LabelMetadata], *, intercepted: bool = True
+    ) -> None:
         # Any: generated stubs pass `_registered_method`, which gRPC takes and its published types leave out.
         self._channel: Any = channel
-        self._label = metadata
+        self._label: _Label = metadata if intercepted else _Shared(metadata)
 
     async def __aenter__(self) -> Self:
         await self._channel.__aenter__()
@@ -133,7 +139,26 @@ class LabelledChannel(grpc.aio.Channel):
         return _StreamStream(below, self._label)
 
 
-def _labelled(metadata: CallMetadata | None, label: LabelMetadata) -> tuple[tuple[str, Any], ...]:
+class _Shared:
+    """One `grpc.aio.Metadata` for all calls of a label.
+
+    gRPC makes one of each call's tuple, which costs more than one per cent of a null call. Interceptors
+    may write to it, so on a channel that has any, calls do not share it.
+    """
+
+    def __init__(self, label: Callable[[], LabelMetadata]) -> None:
+        self._label = label
+        self._made_of: LabelMetadata = ()
+        self._metadata = grpc.aio.Metadata()
+
+    def __call__(self) -> grpc.aio.Metadata:
+        label = self._label()
+        if label is not self._made_of:
+            self._made_of, self._metadata = label, grpc.aio.Metadata(*label)
+        return self._metadata
+
+
+def _labelled(metadata: CallMetadata | None, label: CallMetadata) -> CallMetadata:
     """Return the caller's metadata and the label; a label that the caller passes on from elsewhere is dropped."""
     if not metadata:
         return label
@@ -141,7 +166,7 @@ def _labelled(metadata: CallMetadata | None, label: LabelMetadata) -> tuple[tupl
 
 
 class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
-    def __init__(self, below: grpc.aio.UnaryUnaryMultiCallable[Any, Any], label: Callable[[], LabelMetadata]) -> None:
+    def __init__(self, below: grpc.aio.UnaryUnaryMultiCallable[Any, Any], label: _Label) -> None:
         self._below = below
         self._label = label
 
@@ -152,7 +177,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
 
 
 class _UnaryStream(grpc.aio.UnaryStreamMultiCallable[Any, Any]):
-    def __init__(self, below: grpc.aio.UnaryStreamMultiCallable[Any, Any], label: Callable[[], LabelMetadata]) -> None:
+    def __init__(self, below: grpc.aio.UnaryStreamMultiCallable[Any, Any], label: _Label) -> None:
         self._below = below
         self._label = label
 
@@ -167,7 +192,7 @@ _Requests: TypeAlias = AsyncIterable[Any] | Iterable[Any]
 
 
 class _StreamUnary(grpc.aio.StreamUnaryMultiCallable[Any, Any]):
-    def __init__(self, below: grpc.aio.StreamUnaryMultiCallable[Any, Any], label: Callable[[], LabelMetadata]) -> None:
+    def __init__(self, below: grpc.aio.StreamUnaryMultiCallable[Any, Any], label: _Label) -> None:
         self._below: Any = below
         self._label = label
 
@@ -188,7 +213,7 @@ class _StreamUnary(grpc.aio.StreamUnaryMultiCallable[Any, Any]):
 
 
 class _StreamStream(grpc.aio.StreamStreamMultiCallable[Any, Any]):
-    def __init__(self, below: grpc.aio.StreamStreamMultiCallable[Any, Any], label: Callable[[], LabelMetadata]) -> None:
+    def __init__(self, below: grpc.aio.StreamStreamMultiCallable[Any, Any], label: _Label) -> None:
         self._below: Any = below
         self._label = label
 
