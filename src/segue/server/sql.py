@@ -1,5 +1,6 @@
 """The upgrade database in SQLite, through SQLAlchemy; only this and `schema` import it."""
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -50,6 +51,7 @@ class SqlStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._turn = threading.Lock()
         self._engine = _engine(path)
         # SQLite's plain BEGIN takes the lock at the first write: two transactions that read first could then
         # both have read the same fleet, and one would fail with "busy" however long it waited.
@@ -66,7 +68,7 @@ class SqlStore:
 
     def append(self, release: Release) -> tuple[Release, ...]:
         """Add `release` to its system's history if it is the next one there, and only then."""
-        with self._session(self._writer) as session:
+        with self._writing() as session:
             history = _history(session, release.system)
             if release.version != len(history) + 1:
                 return history
@@ -82,7 +84,7 @@ class SqlStore:
         """Remember what a node said of itself, in place of what it said before."""
         said = {"version": node.version, "said": node.said.model_dump_json(), "last_seen": node.last_seen}
         calls = [{"system": system, "node": node.id, **row.model_dump(include=_CALLS_COLUMNS)} for row in usage]
-        with self._session(self._writer) as session:
+        with self._writing() as session:
             _upsert(session, NodeRow, [{"system": system, "id": node.id, **said}])
             _upsert(session, CallsRow, calls)
             newest = session.scalar(select(func.max(ReleaseRow.version)).where(ReleaseRow.system == system))
@@ -90,7 +92,7 @@ class SqlStore:
 
     def admit(self, system: SystemName, ask: Ask, judge: Judge) -> Verdict:
         """Let `judge` decide over the system as it is, and keep what it decides, in one transaction."""
-        with self._session(self._writer) as session:
+        with self._writing() as session:
             verdict = judge(_picture(session, system))
             before = session.get(AskRow, (system, ask.node))
             match verdict:
@@ -109,7 +111,7 @@ class SqlStore:
         self, system: SystemName, node: NodeId, permit: str, *, returned_at: datetime, failure: str | None
     ) -> bool:
         """Close the permit of `node` with this id; one that is closed stays as it is."""
-        with self._session(self._writer) as session:
+        with self._writing() as session:
             row = session.get(PermitRow, (system, permit))
             if row is None or row.node != node:
                 return False
@@ -160,6 +162,18 @@ class SqlStore:
                 )
             Base.metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        # SQLite waits by sleeping ever longer, and whoever comes late may go first: among many threads some
+        # would wait in vain. Here they queue; SQLite's own waiting is left for other processes.
+        if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
+            raise PeerError(f"the upgrade database {self._path} does not answer: too many wait for it")
+        try:
+            with self._session(self._writer) as session:
+                yield session
+        finally:
+            self._turn.release()
 
     @contextmanager
     def _session(self, engine: Engine) -> Iterator[Session]:
