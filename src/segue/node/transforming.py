@@ -102,6 +102,10 @@ async def _transform_into(task: TransformTask, work: Path, timeout_s: float) -> 
         logger.error("the transform to version %s failed:\n%s", task.version, complaints)
         last = complaints.splitlines()[-1] if complaints else f"it ended with status {process.returncode}"
         raise ReleaseError(f"the transform to version {task.version} failed: {last}")
+    if not out.endswith(b"\n"):
+        raise ReleaseError(
+            f"the transform to version {task.version} ended its process before it was done: let it return instead"
+        )
     return int(json.loads(out.splitlines()[-1])["size_bytes"])
 
 
