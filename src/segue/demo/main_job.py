@@ -79,27 +79,29 @@ class MainJob:
             SegueError: a process did not start, or ended of itself.
         """
         async with self._fleet as fleet, UpgradeServer(fleet.url) as server:
-            bundles = await self._begin(server)
+            second = await self._begin(server)
             async with self._background(server), self._speaking(OLD) as old:
                 await self._start_nodes()
                 await self._store(old)
                 await self._load_old(old)
                 async with self._speaking(NEW) as new:
-                    await self._publish(bundles[1])
+                    await self._publish(second)
                     await self._roll_out(old, new)
                     await self._wind_up(old, new)
         return self._facts(), self._timeline()
 
-    async def _begin(self, server: UpgradeServer) -> tuple[Path, Path]:
-        """Start the upgrade server, and publish version 1."""
+    async def _begin(self, server: UpgradeServer) -> Path:
+        """Start the upgrade server, publish version 1, and return version 2's bundle."""
         self._step("Starting the upgrade server, building the releases")
         fleet, releases = self._fleet, self._setting.example.releases
         await fleet.start_server()
-        bundles = (await fleet.build(releases[0], None), await fleet.build(releases[1], releases[0]))
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(fleet.build(releases[0], None))
+            second = group.create_task(fleet.build(releases[1], releases[0]))
         self._step(f"Publishing version {OLD}")
         await self._server_answers(server)
-        await fleet.publish(bundles[0])
-        return bundles
+        await fleet.publish(first.result())
+        return second.result()
 
     async def _server_answers(self, server: UpgradeServer) -> None:
         try:
@@ -144,10 +146,13 @@ class MainJob:
         await new.load(self._setting.source.files)
         async with asyncio.TaskGroup() as group:
             sampling = [group.create_task(self._sample(clients)) for clients in (old, new)]
-            await self._reached(lambda: self._all_serve(NEW), _ROLLOUT_LIMIT_S)  # if not, a check will say so
+            upgraded = await self._reached(lambda: self._all_serve(NEW), _ROLLOUT_LIMIT_S)
             for task in sampling:
                 task.cancel()
-        self._step(f"Every node runs version {NEW}: the load goes on for a while")
+        state = (
+            f"Every node runs version {NEW}" if upgraded else f"After {_ROLLOUT_LIMIT_S:.0f} s not all nodes upgraded"
+        )
+        self._step(f"{state}: the load goes on for a while")
         await asyncio.sleep(_AFTER_S)
         await self._reached(lambda: not any(map(is_alive, self._pids_before.values())), _DRAIN_LIMIT_S)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -16,9 +17,9 @@ from segue.demo import report
 from segue.demo.facts import Facts
 from segue.demo.fleet import keep_logs, last_line
 from segue.demo.main_job import MainJob, Setting
-from segue.demo.options import DemoOptions, Source, find_example, find_files, require_matplotlib
+from segue.demo.options import DemoOptions, Example, Source, find_example, find_files, require_matplotlib
 from segue.demo.timeline import Timeline, to_json
-from segue.demo.verdict import Check, judge
+from segue.demo.verdict import judge
 from segue.demo.watch import summary, watch_on
 from segue.errors import OperatorError, SegueError
 
@@ -50,32 +51,14 @@ def run(options: DemoOptions, console: Console | None = None) -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
     _prepare(options.report)
     console.print(f"Segue's demo: {options.nodes} nodes, seed {seed}. Ctrl-C ends it and cleans up.", highlight=False)
-    with tempfile.TemporaryDirectory(prefix="segue-demo-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        setting = Setting(source=source, example=example, nodes=options.nodes, seed=seed, folder=folder / "fleet")
-        try:
-            ended = asyncio.run(_until_told(setting, console))
-        except Exception as error:
-            keep_logs(setting.folder / LOGS_NAME, options.report / LOGS_NAME)
-            raise _plain(error, options.report / LOGS_NAME) from error
-        if isinstance(ended, int):
-            console.print("Ended early. Every process has been stopped, every folder removed.", highlight=False)
-            return _SIGNALLED + ended
-        return _conclude(*ended, options=options, folder=folder, console=console)
-
-
-def _prepare(folder: Path) -> None:
-    """Make the report's folder, without what an earlier run said."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (report.REPORT_NAME, PICTURE_NAME):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise OperatorError(f"--report {folder}: cannot be written: {error}; name another folder") from error
+        return asyncio.run(_until_told(_Demo(options, example, source, seed, console)))
+    except Exception as error:
+        raise _plain(error, options.report / LOGS_NAME) from error
 
 
-async def _until_told(setting: Setting, console: Console) -> tuple[Facts, Timeline | None] | signal.Signals:
-    """Do the main job; the first signal ends it, and what it leaves is still cleaned up."""
+async def _until_told(demo: "_Demo") -> int:
+    """Run the demo; the first signal ends it early, and what it leaves is still cleaned up."""
     task = asyncio.current_task()
     told: list[signal.Signals] = []
     assert task is not None
@@ -89,17 +72,76 @@ async def _until_told(setting: Setting, console: Console) -> tuple[Facts, Timeli
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, take, number)
     try:
-        with watch_on(console) as watch:
-            return await MainJob(_with_copies(setting), watch).do()
+        return await demo.run()
     except asyncio.CancelledError:
         if not told:
             raise
-        return told[0]
+        demo.console.print("Ended early: every process has been stopped, every folder removed.", highlight=False)
+        return _SIGNALLED + told[0]
 
 
-def _with_copies(setting: Setting) -> Setting:
+@dataclass(frozen=True, slots=True)
+class _Demo:
+    """One run, in a temporary folder that goes with it."""
+
+    options: DemoOptions
+    example: Example
+    source: Source
+    seed: int
+    console: Console
+
+    async def run(self) -> int:
+        with tempfile.TemporaryDirectory(prefix="segue-demo-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            kept = self.options.report / LOGS_NAME
+            try:
+                facts, timeline = await self._main_job(folder)
+                held = await self._conclude(facts, timeline, folder)
+            except Exception:
+                keep_logs(folder / "fleet" / LOGS_NAME, kept)
+                raise
+            if not held:
+                keep_logs(folder / "fleet" / LOGS_NAME, kept)
+                self.console.print(f"  logs     {kept}\n", highlight=False)
+        return 0 if held else 1
+
+    async def _main_job(self, folder: Path) -> tuple[Facts, Timeline | None]:
+        setting = Setting(
+            source=_copied(self.source, folder / "files"),
+            example=self.example,
+            nodes=self.options.nodes,
+            seed=self.seed,
+            folder=folder / "fleet",
+        )
+        with watch_on(self.console) as watch:
+            return await MainJob(setting, watch).do()
+
+    async def _conclude(self, facts: Facts, timeline: Timeline | None, folder: Path) -> bool:
+        """Write the report, draw the picture, tell what held, and say whether all did."""
+        checks = judge(facts)
+        written = report.write(report.compose(facts, checks), self.options.report)
+        picture = self.options.report / PICTURE_NAME
+        if timeline is not None:
+            await _draw(timeline, picture, folder)
+        self.console.print(summary(checks, written, picture))
+        held = all(check.held for check in checks)
+        if held and not self.options.no_open:
+            open_picture(picture)
+        return held
+
+
+def _prepare(folder: Path) -> None:
+    """Make the report's folder, without what an earlier run said."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (report.REPORT_NAME, PICTURE_NAME):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OperatorError(f"--report {folder}: cannot be written: {error}; name another folder") from error
+
+
+def _copied(source: Source, root: Path) -> Source:
     """Copy the files, so that what is compared at the end is what was stored at the start."""
-    source, root = setting.source, setting.folder / "files"
     for file in source.files:
         target = root / file
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,10 +151,7 @@ def _with_copies(setting: Setting) -> Setting:
             raise OperatorError(
                 f"{source.root / file}: cannot be read: {error.strerror}; give another --data"
             ) from error
-    copied = Source(root=root, files=source.files, size_bytes=source.size_bytes)
-    return Setting(
-        source=copied, example=setting.example, nodes=setting.nodes, seed=setting.seed, folder=setting.folder
-    )
+    return Source(root=root, files=source.files, size_bytes=source.size_bytes)
 
 
 def _plain(error: BaseException, logs: Path) -> BaseException:
@@ -125,37 +164,26 @@ def _plain(error: BaseException, logs: Path) -> BaseException:
     return SegueError(f"{error} (logs: {logs})")
 
 
-def _conclude(facts: Facts, timeline: Timeline | None, *, options: DemoOptions, folder: Path, console: Console) -> int:
-    checks = judge(facts)
-    written = report.write(report.compose(facts, checks), options.report)
-    picture = options.report / PICTURE_NAME
-    if timeline is not None:
-        _draw(timeline, picture, folder)
-    _tell(checks, written, picture, console)
-    if not all(check.held for check in checks):
-        keep_logs(folder / "fleet" / LOGS_NAME, options.report / LOGS_NAME)
-        console.print(f"  logs     {options.report / LOGS_NAME}\n", highlight=False)
-        return 1
-    if timeline is not None and not options.no_open:
-        open_picture(picture)
-    return 0
-
-
-def _tell(checks: tuple[Check, ...], written: Path, picture: Path, console: Console) -> None:
-    console.print(summary(checks, written, picture))
-
-
-def _draw(timeline: Timeline, picture: Path, folder: Path) -> None:
+async def _draw(timeline: Timeline, picture: Path, folder: Path) -> None:
     """Draw the picture in a process of its own, whose caches go with the temporary folder."""
     source, log = folder / "timeline.json", folder / "picture.log"
     source.write_text(to_json(timeline), encoding="utf-8")
-    environment = {**os.environ, "MPLCONFIGDIR": str(folder / "matplotlib")}
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "segue.demo.picture", str(source), str(picture)]
-        try:
-            subprocess.run(command, env=environment, stdout=output, stderr=output, check=True, timeout=_PICTURE_LIMIT_S)
-        except subprocess.SubprocessError as error:
-            raise SegueError(f"{picture} could not be drawn: {last_line(log)}") from error
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "segue.demo.picture", str(source), str(picture.resolve()),
+            env={**os.environ, "MPLCONFIGDIR": str(folder / "matplotlib")},
+            stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        async with asyncio.timeout(_PICTURE_LIMIT_S):
+            status = await process.wait()
+    except TimeoutError:
+        raise SegueError(f"{picture} was not drawn within {_PICTURE_LIMIT_S:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if status:
+        raise SegueError(f"{picture} could not be drawn: {last_line(log)}")
 
 
 def open_picture(picture: Path) -> bool:

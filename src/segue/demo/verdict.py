@@ -80,7 +80,7 @@ def _read_back(facts: Facts, version: Version) -> Check:
     files = sum(reading.files for reading in readings)
     detail = f"{files - len(mismatches):,} of {facts.files:,} files" + (f"; {_some(mismatches)}" if mismatches else "")
     return Check(
-        name=f"every file reads back bit for bit through version {version} clients after the upgrade",
+        name=f"all files read back bit for bit through version {version}",
         held=not mismatches and files == facts.files > 0,
         detail=detail,
     )
@@ -92,7 +92,7 @@ def _sampled(facts: Facts, version: Version) -> Check:
     files = sum(reading.files for reading in readings)
     detail = f"{files - len(mismatches):,} of {files:,} files" if files else "no file was read while nodes upgraded"
     return Check(
-        name=f"a sample reads back bit for bit through version {version} clients during the upgrade",
+        name=f"a sample read back bit for bit through version {version} meanwhile",
         held=files > 0 and not mismatches,
         detail=detail + (f"; {_some(mismatches)}" if mismatches else ""),
     )
@@ -110,7 +110,7 @@ def _during(facts: Facts, reading: Reading) -> bool:
 def _replaced_once(facts: Facts) -> Check:
     nodes = _nodes(facts)
     wrong = [text for node in facts.nodes if (text := _replacement_fault(facts, node, nodes.get(node)))]
-    detail = _some(wrong) if wrong else f"{len(facts.nodes)} processes before, {len(facts.nodes)} others after"
+    detail = _some(wrong) if wrong else f"{len(facts.nodes)} before, {len(facts.nodes)} others after"
     held = not wrong and bool(facts.nodes)
     return Check(name="each node's process was replaced exactly once", held=held, detail=detail)
 
@@ -137,13 +137,11 @@ def _few_away(facts: Facts) -> Check:
         groups = max_away_per_group(permits, _nodes(facts).values(), budget)
         most = max(groups.values(), default=0)
         held = held and most <= budget.limit
-        seen.append(
-            f"at most {most} at once" + (f" in one {budget.per}" if budget.per else "") + f", {budget.limit} allowed"
-        )
+        seen.append(f"{most} of {budget.limit}" + (f" in one {budget.per}" if budget.per else ""))
     if not permits:
         seen = ["no node was away"]
     detail = "; ".join(seen) or f"at most {max_away(permits)} at once, any number allowed"
-    return Check(name="never more nodes were away than the schedule allows", held=held, detail=detail)
+    return Check(name="never more nodes away than the schedule allows", held=held, detail=detail)
 
 
 def _canaries(facts: Facts) -> tuple[Check, ...]:
@@ -151,7 +149,7 @@ def _canaries(facts: Facts) -> tuple[Check, ...]:
     canary = facts.rules.canary
     if canary is None:
         return ()
-    name = "the other nodes waited until the canary had served for a while"
+    name = "the other nodes waited for the canary"
     permits = sorted(facts.status.permits, key=lambda permit: permit.granted_at) if facts.status else []
     first, others = permits[: canary.nodes], permits[canary.nodes :]
     nodes = _nodes(facts)
@@ -160,7 +158,7 @@ def _canaries(facts: Facts) -> tuple[Check, ...]:
         return (Check(name=name, held=False, detail="no canary went and came back before others"),)
     soaked_s = (others[0].granted_at - max(serving)).total_seconds()
     who = ", ".join(permit.node for permit in first)
-    detail = f"{who} for {soaked_s:.1f} s, {canary.soak_s:g} s asked for"
+    detail = f"{who} served {soaked_s:.1f} s, {canary.soak_s:g} s asked for"
     return (Check(name=name, held=soaked_s >= canary.soak_s, detail=detail),)
 
 
@@ -173,7 +171,7 @@ def _mixed(facts: Facts, caller: Version, answered_by: AnsweredBy, *, from_node:
         for row in rows
         if (row.caller_version, row.answered_by, row.from_node, row.outcome) == (caller, answered_by, from_node, "OK")
     )
-    name = f"calls of version {caller} {callers} were answered by {answerers}"
+    name = f"version {caller} {callers} were answered by {answerers}"
     return Check(name=name, held=count > 0, detail=f"{count:,} calls")
 
 

@@ -31,7 +31,7 @@ LINE_LIMIT_BYTES = 64 * 1024 * 1024
 _TICK_S = 0.25
 _FILES_AT_ONCE = 6
 _PUT_SHARE, _RANDOM_SHARE = 0.3, 0.4
-_THINK_MAX_S = 0.5
+_THINK_MAX_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ class Setup:
     members: dict[str, str]
     root: str
     seed: int
-    callers: int = 8
-    think_s: float = 0.08
+    callers: int = 32
+    think_s: float = 0.33
 
 
 class _InputEndedError(Exception):
