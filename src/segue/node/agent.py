@@ -82,6 +82,7 @@ class Agent:
             try:
                 await self._travel(executor, tasks)
             finally:
+                self._journal.close()
                 await self._stop_processes(executor)
 
     async def _travel(self, executor: Executor, tasks: asyncio.TaskGroup) -> None:
@@ -211,10 +212,15 @@ class Agent:
 
     async def _stop_processes(self, executor: Executor) -> None:
         """End the application's processes, since nobody would look after them."""
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            async with asyncio.TaskGroup() as stops:
-                for host in (*executor.running.values(), *executor.leaving):
+        hosts = [*executor.running.values(), *executor.leaving]
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S), asyncio.TaskGroup() as stops:
+                for host in hosts:
                     stops.create_task(host.stop())
+        except TimeoutError:
+            logger.warning("not every process of the application ended when told to: they are killed")
+            for host in hosts:
+                host.kill()
 
 
 async def run_agent(settings: NodeSettings, clock: Clock) -> None:
@@ -229,7 +235,7 @@ async def run_agent(settings: NodeSettings, clock: Clock) -> None:
         async with UpgradeServer(settings.server_url) as server:
             await Agent(settings=settings, folders=folders, server=server, clock=clock).run()
     except* SegueError as group:
-        raise _first(group) from group
+        raise _first(group) from None
     finally:
         folders.close()
 

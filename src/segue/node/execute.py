@@ -10,7 +10,7 @@ import random
 from typing import assert_never
 
 from segue import journey
-from segue.errors import PeerError, ReleaseError, SegueError, TrustError
+from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, TrustError
 from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.model.release import Announcement
@@ -257,6 +257,9 @@ class Executor:
             except PeerError as error:
                 logger.warning("the permit is not returned yet: %s", error)
                 await self._pause(error.retry_after_s)
+            except OperatorError as error:  # a server that knows no such permit needs none back
+                logger.error("the permit cannot be returned: %s", error)
+                return journey.PermitReturned()
 
     async def _serve_target(self, at: journey.Journey) -> HostProcess:
         """Make sure that the version that the upgrade leads to serves, and return its process."""

@@ -1,0 +1,162 @@
+"""Every error that a person can cause is one clear line on standard error, a status that is not zero, no traceback."""
+
+import json
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segue.testing.rig import changed
+
+BLOCKSTORE = Path(__file__).parents[2] / "examples" / "blockstore"
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def refused(segue: Callable[..., Any]) -> Callable[..., str]:
+    """Runs a command that must fail, and returns its one line."""
+
+    def run(*arguments: str) -> str:
+        outcome = segue(*arguments)
+        assert outcome.status == 1
+        assert outcome.out == ""
+        assert "Traceback" not in outcome.err
+        line: str
+        (line,) = outcome.err.splitlines()
+        assert line.startswith("segue: ")
+        return line
+
+    return run
+
+
+def node(state: Path, *more: str, listen: str = "127.0.0.1:9001", system: str = "blockstore") -> list[str]:
+    return [
+        "node", "--server", NOBODY, "--system", system, "--class", "BlockNode",
+        "--id", "n1", "--listen", listen, "--state", str(state), *more,
+    ]  # fmt: skip
+
+
+def test_a_node_on_another_systems_folder(refused: Callable[..., str], tmp_path: Path) -> None:
+    """Whose folder it is, who came, and what to do."""
+    card = {"system": "photos", "class_name": "BlockNode", "node_id": "n1"}
+    (tmp_path / "node.json").write_text(json.dumps(card))
+    line = refused(*node(tmp_path))
+    assert "belongs to node n1 (BlockNode) of system photos" in line
+    assert "--state" in line
+    assert json.loads((tmp_path / "node.json").read_text()) == card
+
+
+def test_a_node_on_a_port_in_use(refused: Callable[..., str], tmp_path: Path) -> None:
+    """Before anything is started."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        line = refused(*node(tmp_path / "state", listen=address))
+    assert address in line
+    assert "--listen" in line
+
+
+def test_a_server_on_a_port_in_use(refused: Callable[..., str], tmp_path: Path) -> None:
+    """Before anything is started."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        line = refused("server", "--data", str(tmp_path / "data"), "--listen", address)
+    assert address in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--attribute", "zone", "NAME=VALUE"),
+        ("--config", "missing.toml", "missing.toml"),
+        ("--listen", "9001", "HOST:PORT"),
+        ("--id", "n 1", "letters"),
+        ("--system", "", "letters"),
+        ("--poll-s", "0", "more than 0"),
+        ("--server", "127.0.0.1:7000", "http://"),
+    ],
+)
+def test_a_node_with_a_wrong_option(
+    refused: Callable[..., str], tmp_path: Path, option: str, value: str, named: str
+) -> None:
+    """The option or its value is named, with what would do."""
+    assert named in refused(*node(tmp_path / "state", option, value))
+
+
+def test_settings_that_are_no_toml(refused: Callable[..., str], tmp_path: Path) -> None:
+    """The file is named, and the place in it."""
+    (tmp_path / "c.toml").write_text("members = \n")
+    assert "c.toml" in refused(*node(tmp_path / "state", "--config", str(tmp_path / "c.toml")))
+
+
+@pytest.mark.parametrize(
+    "command", [["status", "--system", "blockstore"], ["status", "--system", "blockstore", "--json"]]
+)
+def test_no_upgrade_server_answers(refused: Callable[..., str], command: list[str]) -> None:
+    """Its URL is named."""
+    assert NOBODY in refused(*command, "--server", NOBODY)
+
+
+def test_publishing_what_is_no_bundle(refused: Callable[..., str], tmp_path: Path) -> None:
+    """Neither a missing file nor garbage is sent anywhere."""
+    assert "segue build" in refused("publish", str(tmp_path / "missing.segue"), "--server", NOBODY)
+    (tmp_path / "garbage.segue").write_bytes(b"x" * 2000)
+    assert "bundle" in refused("publish", str(tmp_path / "garbage.segue"), "--server", NOBODY)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "named"),
+    [
+        ("release.toml", "version = 2", 'version = "two"', "release.version"),
+        ("release.toml", 'BlockNode"', 'NoSuchNode"', "NoSuchNode"),
+        ("release.toml", "upgrade:transform", "upgrade:transfrom", "transfrom"),
+        ("release.toml", "blockstore.upgrade:", "blockstore.upgrades:", "blockstore.upgrades"),
+        ("release.toml", "[release]", "[release", "release.toml"),
+        ("blockstore/node.py", "class BlockNode", "class BlockNode(:", "node.py"),
+    ],
+)
+def test_building_a_release_that_is_wrong(
+    refused: Callable[..., str], tmp_path: Path, file: str, old: str, new: str, named: str
+) -> None:
+    """The file and the key, the name or the line are named, and no bundle is written."""
+    folder = changed(BLOCKSTORE / "blockstore-2", tmp_path / "wrong", {file: {old: new}})
+    bundle = tmp_path / "out.segue"
+    previous = str(BLOCKSTORE / "blockstore-1")
+    assert named in refused("build", str(folder), "--previous", previous, "--output", str(bundle))
+    assert not bundle.exists()
+
+
+def test_building_without_the_release_before(refused: Callable[..., str], tmp_path: Path) -> None:
+    """What is missing is named."""
+    line = refused("build", str(BLOCKSTORE / "blockstore-2"), "--output", str(tmp_path / "out.segue"))
+    assert "previous" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--nodes", "1"], "--nodes"),
+        (["--data", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_a_demo_that_cannot_be(refused: Callable[..., str], tmp_path: Path, options: list[str], named: str) -> None:
+    """Nothing is started."""
+    assert named in refused("demo", "--report", str(tmp_path / "report"), *options)
+
+
+@pytest.mark.parametrize("command", ["server", "node", "build", "publish", "status", "demo"])
+def test_each_command_has_help(segue: Callable[..., Any], command: str) -> None:
+    """It says what the command does and what each option is for."""
+    outcome = segue(command, "--help")
+    assert outcome.status == 0
+    assert "Usage" in outcome.out
+    assert len(outcome.out.splitlines()) > 12
+
+
+def test_words_that_are_no_command(segue: Callable[..., Any]) -> None:
+    """Usage errors too leave without a traceback."""
+    outcome = segue("upgrade-everything")
+    assert outcome.status == 2
+    assert "Traceback" not in outcome.err
