@@ -1,0 +1,198 @@
+"""A forwarded call is as if it had been made to the successor."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from segue.layer.chain import Chain
+from segue.layer.grpc_server import Dispatch
+from segue.layer.label import Newest
+from segue.layer.usage import Usage
+from segue.model.ids import Version
+from segue.model.usage import CallKey
+
+Serve = Callable[[Dispatch], Awaitable[str]]
+Connect = Callable[..., grpc.aio.Channel]
+MakeChain = Callable[..., Chain]
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
+
+
+@pytest.fixture
+def successors() -> Usage:
+    return Usage()
+
+
+@pytest.fixture
+def successor(successors: Usage) -> Dispatch:
+    return Dispatch(usage=successors, newest=Newest(Version(1)), on_newer=lambda _: None)
+
+
+@pytest.fixture
+async def address(dispatch: Dispatch, successor: Dispatch, serve: Serve, connect: Connect) -> str:
+    """Where a node is that forwards everything to `successor`."""
+    dispatch.forward(connect(await serve(successor)))
+    return await serve(dispatch)
+
+
+async def test_metadata_passes_both_ways(
+    address: str, successor: Dispatch, connect: Connect, chain: MakeChain, kinds: Any
+) -> None:
+    """The caller's own, the label, initial and trailing metadata, text and bytes."""
+
+    class Telling(kinds):  # type: ignore[misc]
+        async def Unary(self, request: str, context: Any) -> str:  # noqa: N802
+            seen.extend(tuple(pair) for pair in context.invocation_metadata() if pair[0] != "user-agent")
+            await context.send_initial_metadata((("first", "1"),))
+            context.set_trailing_metadata((("last-bin", b"\x00\x01"),))
+            return request
+
+    seen: list[tuple[str, Any]] = []
+    successor.show(chain(Telling("v1"), current=1))
+    channel: Any = connect(address, 1, newest=3, node="n1")
+    call = channel.unary_unary("/toy.Kinds/Unary")(b"x", metadata=(("own", "1"), ("own-bin", b"\x02")))
+    assert await call == b"x"
+    assert seen == [("own", "1"), ("own-bin", b"\x02"), ("segue-label", "1/3"), ("segue-node", "n1")]
+    assert tuple(await call.initial_metadata()) == (("first", "1"),)
+    assert tuple(await call.trailing_metadata()) == (("last-bin", b"\x00\x01"),)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "code", "details"),
+    [("abort", "NOT_FOUND", "no such block"), ("set code", "RESOURCE_EXHAUSTED", "full"), ("none", None, None)],
+)
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_status_passes(
+    request_text: str,
+    code: str | None,
+    details: str | None,
+    version: int,
+    address: str,
+    dispatch: Dispatch,
+    successor: Dispatch,
+    usage: Usage,
+    successors: Usage,
+    connect: Connect,
+    chain: MakeChain,
+    kinds: Any,
+    until: Until,
+) -> None:
+    """Status, details and trailing metadata are the successor's, who also counts the call; nothing is counted here."""
+    dispatch.show(chain(kinds("old"), current=1))
+    successor.show(chain(kinds("v1"), kinds("v2"), current=2))
+    channel: Any = connect(address, version)
+    call = channel.unary_unary("/toy.Kinds/Unary")(request_text.encode())
+    if code is None:
+        assert await call == f"v{version}:none".encode()
+    else:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert (caught.value.code().name, caught.value.details()) == (code, details)
+        trailing = (("reason", "gone"),) if code == "NOT_FOUND" else ()
+        assert tuple(caught.value.trailing_metadata()) == trailing
+    await until(lambda: successor.in_flight.clients == 0)
+    assert usage.counts() == {}
+    assert successors.counts() == {
+        CallKey(
+            caller_version=Version(version),
+            method="/toy.Kinds/Unary",
+            answered_by="past" if version == 1 else "current",
+            from_node=False,
+            outcome=code or "OK",
+        ): 1
+    }
+
+
+async def test_the_deadline_passes(
+    address: str, successor: Dispatch, connect: Connect, chain: MakeChain, kinds: Any
+) -> None:
+    """The successor's object sees how long the caller still waits."""
+
+    class Timing(kinds):  # type: ignore[misc]
+        async def Unary(self, request: str, context: Any) -> str:  # noqa: N802
+            return str(context.time_remaining())
+
+    successor.show(chain(Timing("v1"), current=1))
+    channel: Any = connect(address, 1)
+    unary = channel.unary_unary("/toy.Kinds/Unary")
+    assert 0 < float(await unary(b"x", timeout=30)) <= 31  # gRPC rounds it up on the way
+    assert await unary(b"x") == b"None"
+
+
+async def test_a_cancellation_passes(
+    address: str,
+    dispatch: Dispatch,
+    successor: Dispatch,
+    successors: Usage,
+    connect: Connect,
+    chain: MakeChain,
+    kinds: Any,
+    until: Until,
+) -> None:
+    """The successor's object is cancelled when the caller cancels."""
+    current = kinds("v1")
+    successor.show(chain(current, current=1))
+    channel: Any = connect(address, 1)
+    call = channel.unary_unary("/toy.Kinds/Unary")(b"hang")
+    await until(lambda: successor.in_flight.clients == 1)
+    assert dispatch.in_flight.forwarded == 1
+    call.cancel()
+    await current.cancelled.wait()
+    await until(lambda: dispatch.in_flight.forwarded == successor.in_flight.clients == 0)
+    assert {key.outcome for key in successors.counts()} == {"CANCELLED"}
+
+
+async def test_a_conversation_is_forwarded_message_by_message(
+    address: str, successor: Dispatch, connect: Connect, chain: MakeChain, kinds: Any
+) -> None:
+    """A reply arrives before the caller has sent all it will."""
+    successor.show(chain(kinds("v1"), current=1))
+    channel: Any = connect(address, 1)
+    call = channel.stream_stream("/toy.Kinds/Both")()
+    for letter in "abc":
+        await call.write(letter.encode())
+        assert await call.read() == f"v1:{letter}".encode()
+    await call.done_writing()
+    assert await call.read() is grpc.aio.EOF
+
+
+async def test_a_successor_that_ends_a_conversation_early(
+    address: str, dispatch: Dispatch, successor: Dispatch, connect: Connect, chain: MakeChain, kinds: Any, until: Until
+) -> None:
+    """The status reaches a caller who has not finished sending."""
+
+    class Leaving(kinds):  # type: ignore[misc]
+        async def BothByReadWrite(self, requests: Any, context: Any) -> None:  # noqa: N802
+            await context.read()
+            await context.abort(grpc.StatusCode.ABORTED, "enough")
+
+    successor.show(chain(Leaving("v1"), current=1))
+    channel: Any = connect(address, 1)
+    call = channel.stream_stream("/toy.Kinds/BothByReadWrite")()
+    await call.write(b"a")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert (caught.value.code().name, caught.value.details()) == ("ABORTED", "enough")
+    await until(lambda: dispatch.in_flight.forwarded == 0)
+
+
+async def test_calls_resume_after_forwarding(
+    address: str, dispatch: Dispatch, successor: Dispatch, connect: Connect, chain: MakeChain, kinds: Any
+) -> None:
+    """A hand-over that is called off leaves the old objects in service."""
+    successor.show(chain(kinds("new"), current=1))
+    dispatch.show(chain(kinds("old"), current=1))
+    unary: Any = connect(address, 1).unary_unary("/toy.Kinds/Unary")
+    assert await unary(b"x") == b"new:x"
+    dispatch.resume()
+    assert await unary(b"x") == b"old:x"
+
+
+async def test_a_successor_that_is_not_there(address: str, dispatch: Dispatch, connect: Connect) -> None:
+    """The caller is told UNAVAILABLE, as by any node that is down."""
+    dispatch.forward(connect("127.0.0.1:1"))
+    unary: Any = connect(address, 1).unary_unary("/toy.Kinds/Unary")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await unary(b"x")
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
