@@ -138,6 +138,12 @@ async def test_a_newer_label_is_told_once(
     assert newest.version == 5
 
 
+def test_a_chain_tells_its_versions(dispatch: Dispatch, newest: Newest, chain: MakeChain, kinds: Any) -> None:
+    """A version that is installed here is known here, and so on the labels of this process's channels."""
+    dispatch.show(chain(kinds("v1"), kinds("v2"), current=1))
+    assert newest.version == 2
+
+
 async def test_a_version_that_does_not_come_in_time(
     usage: Usage, newest: Newest, heard: list[Version], serve: Serve, connect: Connect, chain: MakeChain, kinds: Any
 ) -> None:

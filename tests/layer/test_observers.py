@@ -143,6 +143,18 @@ async def test_an_observer_is_told_of_a_call_that_was_inside_when_it_came(
     assert watching.told == [("hang", "v1:hang")]
 
 
+async def test_a_simulation_that_has_gone_observes_no_more(
+    dispatch: Dispatch, serve: Serve, connect: Connect, chain: MakeChain, kinds: Any
+) -> None:
+    """A chain without it tells it nothing."""
+    current = kinds("v1")
+    watching = Watching(current)
+    dispatch.show(chain(current, watching, current=1))
+    dispatch.show(chain(current, current=1))
+    await unary(connect(await serve(dispatch), 1))
+    assert watching.told == []
+
+
 async def test_past_simulations_observe_before_future_ones(
     dispatch: Dispatch, serve: Serve, connect: Connect, chain: MakeChain, kinds: Any
 ) -> None:

@@ -185,6 +185,28 @@ async def test_a_stream_that_is_cancelled_is_closed_before_the_call_has_left(
     assert outcomes(usage) == {"CANCELLED": 1}
 
 
+async def test_a_stream_that_fails_is_closed_before_the_call_has_left(
+    dispatch: Dispatch, serve: Serve, connect: Connect, chain: MakeChain, kinds: Any, until: Until
+) -> None:
+    """Also where the generator waits at a reply that could not be sent."""
+
+    class Wrong(kinds):  # type: ignore[misc]
+        async def Down(self, request: str, context: Any) -> Any:  # noqa: N802
+            try:
+                yield 5
+            finally:
+                inside.append(dispatch.in_flight.clients)
+
+    inside: list[int] = []
+    dispatch.show(chain(Wrong("v1"), current=1))
+    channel: Any = connect(await serve(dispatch), 1)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_stream("/toy.Kinds/Down")(b"x").read()
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    await until(lambda: dispatch.in_flight.clients == 0)
+    assert inside == [1]
+
+
 async def test_a_call_that_is_cancelled_while_parked_is_gone(
     dispatch: Dispatch,
     usage: Usage,

@@ -53,6 +53,7 @@ async def test_a_node_does_not_get_quiet_in_time(
     current = kinds("v1")
     dispatch.show(chain(current, current=1))
     client: Any = connect(await serve(dispatch), 1).unary_unary("/toy.Kinds/Unary")
+    await client(b"before")
     inside = client(b"hang")
     await until(lambda: dispatch.in_flight.clients == 1)
     with pytest.raises(TimeoutError, match="1 calls of clients and 0 of nodes are still inside"):
