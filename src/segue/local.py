@@ -7,9 +7,11 @@ rooms behind it.
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -73,7 +75,8 @@ class _Started:
 class LocalSystem:
     """One upgrade server and its nodes; leaving the context ends every process of them.
 
-    Each process writes to `logs/NAME.log`.
+    Each process writes to `logs/NAME.log`. The nodes' sockets are in a folder of their own, since `folder`
+    may be too long for their paths; it goes when the context is left.
 
     Args:
         folder: an empty folder for all that they write.
@@ -84,6 +87,7 @@ class LocalSystem:
         self.logs = folder / "logs"
         self.server_data = folder / "server"
         self._folder = folder
+        self._sockets: Path | None = None
         self._settings = settings
         self._started = _Started()
         ports = free_ports(settings.nodes + 1)
@@ -104,6 +108,7 @@ class LocalSystem:
 
     async def __aenter__(self) -> Self:
         self.logs.mkdir(parents=True)
+        self._sockets = Path(tempfile.mkdtemp(prefix="segue-", dir=os.environ.get("XDG_RUNTIME_DIR")))
         members = "".join(f'{node} = "{address}"\n' for node, address in self.members.items())
         self._config.write_text(f"[members]\n{members}", encoding="utf-8")
         return self
@@ -111,7 +116,11 @@ class LocalSystem:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        await self._end_all()
+        try:
+            await self._end_all()
+        finally:
+            assert self._sockets is not None
+            shutil.rmtree(self._sockets, ignore_errors=True)
 
     async def start_server(self) -> None:
         """Start the upgrade server; it listens a moment later."""
@@ -214,6 +223,7 @@ class LocalSystem:
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "segue", *arguments, cwd=self._folder,
+                env={**os.environ, "XDG_RUNTIME_DIR": str(self._sockets)},
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         started = _Process(name=name, process=process, log=log)
