@@ -11,7 +11,6 @@ from pathlib import Path
 
 from segue.demo.clients import Clients, Heard, started_clients
 from segue.demo.facts import Facts
-from segue.demo.fleet import CLASS, SYSTEM, Fleet, is_alive
 from segue.demo.observer import Observer
 from segue.demo.options import Example, Source, rules_of
 from segue.demo.timeline import Timeline, Window, draw_up
@@ -19,9 +18,11 @@ from segue.demo.watch import Watch
 from segue.demo.worker import Setup
 from segue.errors import OperatorError, PeerError, SegueError
 from segue.journey import Phase
-from segue.model.ids import NodeId, Version
+from segue.local import LocalSettings, LocalSystem, is_alive
+from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.wire.client import UpgradeServer
 
+SYSTEM, CLASS = SystemName("blockstore"), ClassName("BlockNode")
 OLD, NEW = Version(1), Version(2)
 
 _POLL_S = 0.25
@@ -67,7 +68,8 @@ class MainJob:
         self._setting = setting
         self._watch = watch
         self._seen = Observer((OLD, NEW))
-        self._fleet = Fleet(setting.folder, setting.nodes)
+        local = LocalSettings(system=SYSTEM, class_name=CLASS, nodes=setting.nodes)
+        self._fleet = LocalSystem(setting.folder, local)
         self._clients: list[Clients] = []
         self._pids_before: dict[NodeId, int] = {}
         self._load_began_s = self._load_ended_s = 0.0
@@ -96,7 +98,7 @@ class MainJob:
         fleet, releases = self._fleet, self._setting.example.releases
         await fleet.start_server()
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(fleet.build(releases[0], None))
+            first = group.create_task(fleet.build(releases[0]))
             second = group.create_task(fleet.build(releases[1], releases[0]))
         self._step(f"Publishing version {OLD}")
         await self._server_answers(server)

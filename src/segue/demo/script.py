@@ -15,13 +15,13 @@ from rich.console import Console
 
 from segue.demo import report
 from segue.demo.facts import Facts
-from segue.demo.fleet import keep_logs, last_line
 from segue.demo.main_job import MainJob, Setting
 from segue.demo.options import DemoOptions, Example, Source, find_example, find_files, require_matplotlib
 from segue.demo.timeline import Timeline, to_json
 from segue.demo.verdict import judge
 from segue.demo.watch import summary, watch_on
 from segue.errors import OperatorError, SegueError
+from segue.local import last_line
 
 PICTURE_NAME = "timeline.png"
 LOGS_NAME = "logs"
@@ -98,10 +98,10 @@ class _Demo:
                 facts, timeline = await self._main_job(folder)
                 held = await self._conclude(facts, timeline, folder)
             except Exception:
-                keep_logs(folder / "fleet" / LOGS_NAME, kept)
+                _keep_logs(folder / "fleet" / LOGS_NAME, kept)
                 raise
             if not held:
-                keep_logs(folder / "fleet" / LOGS_NAME, kept)
+                _keep_logs(folder / "fleet" / LOGS_NAME, kept)
                 self.console.print(f"  logs     {kept}\n", highlight=False)
         return 0 if held else 1
 
@@ -152,6 +152,12 @@ def _copied(source: Source, root: Path) -> Source:
                 f"{source.root / file}: cannot be read: {error.strerror}; give another --data"
             ) from error
     return Source(root=root, files=source.files, size_bytes=source.size_bytes)
+
+
+def _keep_logs(logs: Path, target: Path) -> None:
+    """Copy the logs of a demo that went wrong to where they can be read."""
+    if logs.is_dir():
+        shutil.copytree(logs, target, dirs_exist_ok=True)
 
 
 def _plain(error: BaseException, logs: Path) -> BaseException:

@@ -31,7 +31,6 @@ LINE_LIMIT_BYTES = 64 * 1024 * 1024
 _TICK_S = 0.25
 _FILES_AT_ONCE = 6
 _PUT_SHARE, _RANDOM_SHARE = 0.3, 0.4
-_THINK_MAX_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,7 @@ class Setup:
         root: the folder of the files.
         seed: what the choices are drawn from.
         callers: how many call at once under load.
-        think_s: the mean time between a caller's calls, in seconds.
+        think_s: the mean time from a call's end to the caller's next, in seconds.
     """
 
     client: str
@@ -55,8 +54,8 @@ class Setup:
     members: dict[str, str]
     root: str
     seed: int
-    callers: int = 32
-    think_s: float = 0.33
+    callers: int = 96
+    think_s: float = 1.0
 
 
 class _InputEndedError(Exception):
@@ -180,7 +179,7 @@ class Worker:
 
     async def _keep_calling(self, caller: int) -> None:
         choices = random.Random(f"{self._setup.seed}/{self._setup.version}/caller {caller}")
-        while not self._stopping.is_set():
+        while not await self._stopped_within(choices.uniform(0, 2 * self._setup.think_s)):
             if choices.random() < _PUT_SHARE:
                 await self._put_random()
             elif self._known and choices.random() < _RANDOM_SHARE:
@@ -188,10 +187,16 @@ class Worker:
             elif self._files:
                 path = self._root / choices.choice(self._files)
                 await self._client.compare(block_at(path, choices.randrange(block_count(path))))
-            await asyncio.sleep(min(choices.expovariate(1 / self._setup.think_s), _THINK_MAX_S))
         self._callers_left -= 1
         if not self._callers_left:
             self._idle.set()
+
+    async def _stopped_within(self, think_s: float) -> bool:
+        try:
+            async with asyncio.timeout(think_s):
+                return await self._stopping.wait()
+        except TimeoutError:
+            return False
 
     async def _put_random(self) -> None:
         self._numbered += 1

@@ -1,0 +1,75 @@
+"""What a person can get wrong is one clear line, before anything is started."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from segue.demo.main_job import CLASS
+from segue.demo.options import DemoOptions, find_example, find_files, require_matplotlib, rules_of
+from segue.demo.script import open_picture, run
+from segue.errors import OperatorError
+from segue.schedule.rules import Budget
+
+
+@pytest.mark.parametrize("nodes", [0, 2, 33])
+def test_too_few_or_too_many_nodes(nodes: int) -> None:
+    with pytest.raises(OperatorError, match=f"--nodes {nodes}: give 3 to 32"):
+        DemoOptions(nodes=nodes)
+
+
+def test_data_that_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match=r"--data .*nothing: this is not a folder"):
+        DemoOptions(data=tmp_path / "nothing")
+
+
+def test_a_file_in_the_reports_way(tmp_path: Path) -> None:
+    (tmp_path / "report").write_text("")
+    with pytest.raises(OperatorError, match=r"--report .*a file of that name is in the way"):
+        DemoOptions(report=tmp_path / "report")
+
+
+def test_a_folder_without_files(tmp_path: Path) -> None:
+    (tmp_path / "data" / "inner").mkdir(parents=True)
+    with pytest.raises(OperatorError, match="there is no file to store"):
+        run(DemoOptions(data=tmp_path / "data", report=tmp_path / "report"))
+    assert not (tmp_path / "report").exists()
+
+
+def test_every_file_of_a_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "b.bin").write_bytes(b"12345")
+    (tmp_path / "inner" / "a.txt").write_bytes(b"123")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    source = find_files(tmp_path)
+    assert (source.files, source.size_bytes) == (("b.bin", "inner/a.txt"), 8)
+
+
+def test_by_default_the_standard_librarys_source() -> None:
+    source = find_files(None)
+    assert "asyncio/base_events.py" in source.files
+    assert all(file.endswith(".py") for file in source.files)
+    assert not any("site-packages" in file for file in source.files)
+
+
+def test_matplotlib_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(OperatorError, match=r"pip install 'segue\[demo\]'"):
+        require_matplotlib()
+
+
+def test_the_schedule_is_the_releases_own() -> None:
+    rules = rules_of(find_example().releases[1], CLASS)
+    assert Budget(limit=1, per="zone") in rules.budgets
+    assert Budget(limit=2) in rules.budgets
+    assert rules.canary is not None
+
+
+def test_no_picture_is_opened_in_ci_or_without_a_desktop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DISPLAY", ":99")
+    monkeypatch.setenv("CI", "true")
+    assert not open_picture(tmp_path / "timeline.png")
+    monkeypatch.delenv("CI")
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert not open_picture(tmp_path / "timeline.png")
