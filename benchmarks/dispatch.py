@@ -132,8 +132,8 @@ def _figures(rounds: dict[str, list[list[float]]], resample: random.Random) -> d
 
 
 def _print(figures: dict[str, Figure], seed: int) -> None:
-    table = Table(title=f"A null unary call of {len(PAYLOAD)} bytes, seed {seed}")
-    for heading in ("way", "median us", "p95 us", "ratio", "95 %", "limit", "calls"):
+    table = Table(title=f"A null unary call of {len(PAYLOAD)} bytes, {figures['bare'].calls} each way, seed {seed}")
+    for heading in ("way", "median us", "p95 us", "ratio", "95 %", "limit"):
         table.add_column(heading, justify="left" if heading == "way" else "right", no_wrap=True)
     for variant, figure in figures.items():
         limit = LIMITS.get(variant)
@@ -144,7 +144,6 @@ def _print(figures: dict[str, Figure], seed: int) -> None:
             f"{figure.ratio:.3f}",
             f"{figure.ratio_low:.3f} to {figure.ratio_high:.3f}",
             "" if limit is None else f"{limit:.2f} {'kept' if figure.ratio <= limit else 'broken'}",
-            str(figure.calls),
         )
     Console().print(table)
 
