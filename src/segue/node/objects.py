@@ -129,7 +129,7 @@ class Objects:
         label = label_source(version, self._newest, NodeId(plan.node_id))
 
         def open_channel(target: str) -> grpc.aio.Channel:
-            return LabelledChannel(grpc.aio.insecure_channel(target), label)
+            return LabelledChannel(grpc.aio.insecure_channel(target), label, intercepted=False)
 
         return Node(
             system=SystemName(plan.system),
