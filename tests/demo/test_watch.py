@@ -30,6 +30,7 @@ def view(upgraded: int = 2) -> View:
                 phase=phase,
                 pid=4_194_300 + index,
                 answered={1: 123_456, 2: 7_890},
+                waits_for="the canary to soak" if phase == "waiting" else None,
             )
             for index, phase in enumerate(PHASES)
         ),
@@ -59,6 +60,7 @@ def test_the_table_fits(width: int) -> None:
         assert "7,890" in line
         assert ("1 → 2" in line) == (row.version == 1)
     text = "\n".join(lines)
+    assert ("the canary to soak" in text) == (width == 120)
     assert "2 of 6 on version 2" in text
     assert "1,234,567 calls" in text
     assert "0 failed" in text

@@ -123,4 +123,5 @@ def _row(node: NodeStatus) -> NodeRow:
         phase=node.phase,
         pid=node.pid,
         answered=node.answered,
+        waits_for=node.waits_for,
     )

@@ -90,7 +90,7 @@ def _sampled(facts: Facts, version: Version) -> Check:
     readings = [reading for reading in facts.samples if reading.version == version and _during(facts, reading)]
     mismatches = [text for reading in readings for text in reading.mismatches]
     files = sum(reading.files for reading in readings)
-    detail = f"{files - len(mismatches):,} of {files:,} files" if files else "no file was read while nodes upgraded"
+    detail = f"{files - len(mismatches):,} of {files:,}" if files else "no file was read while nodes upgraded"
     return Check(
         name=f"a sample read back bit for bit through version {version} meanwhile",
         held=files > 0 and not mismatches,

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
@@ -21,6 +21,9 @@ OLD_STYLE, NEW_STYLE = "dodger_blue1", "dark_orange"
 
 #: Seconds between two lines where nothing is live, so that a log stays short.
 _PLAIN_EVERY_S = 5.0
+
+#: Columns from which on the table also says what nodes wait for.
+_WIDE = 110
 
 _AWAY = {"quiescing", "transforming", "starting", "handing over", "resuming"}
 _ON_THE_WAY = {"fetching", "installing", "waiting", "warming", "committing", "returning"}
@@ -38,6 +41,7 @@ class NodeRow:
         phase: as in its status.
         pid: of its process.
         answered: `{caller's version: calls answered}`.
+        waits_for: what the schedule has it wait for, in words; None if it waits for nothing.
     """
 
     id: NodeId
@@ -47,6 +51,7 @@ class NodeRow:
     phase: str
     pid: int | None
     answered: Mapping[int, int]
+    waits_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,12 +171,12 @@ def _upgraded(view: View) -> int:
 
 
 def render(view: View) -> RenderableType:
-    """Return the whole screen for `view`: at most 80 columns are needed, more are used for nothing but the bar."""
+    """Return the whole screen for `view`: 80 columns are enough, and more say what nodes wait for."""
     return Group(
         Text(),
         _step_line(view),
         Text(),
-        Padding(_node_table(view), (0, 0, 0, 1)),
+        Padding(_NodeTable(view), (0, 0, 0, 1)),
         Text(),
         Padding(_rollout_line(view), (0, 2)),
         Padding(_calls_line(view), (0, 2)),
@@ -199,26 +204,40 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _node_table(view: View) -> RenderableType:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=False)
-    table.add_column("node", no_wrap=True, min_width=4)
-    table.add_column("zone", no_wrap=True)
-    table.add_column("version", no_wrap=True, min_width=7)
-    table.add_column("phase", no_wrap=True, min_width=15)
-    table.add_column("pid", justify="right", no_wrap=True, min_width=7)
-    table.add_column(f"answered for v{view.from_version}", justify="right", style=OLD_STYLE, no_wrap=True)
-    table.add_column(f"for v{view.to_version}", justify="right", style=NEW_STYLE, no_wrap=True, min_width=9)
-    for row in view.nodes:
-        table.add_row(
-            Text(row.id, style="bold"),
-            row.zone,
-            _version(row, view),
-            _phase(row),
-            str(row.pid) if row.pid else "",
-            f"{row.answered.get(view.from_version, 0):,}",
-            f"{row.answered.get(view.to_version, 0):,}",
-        )
-    return table
+@dataclass(frozen=True, slots=True)
+class _NodeTable:
+    """The nodes, as much of each as there is room for."""
+
+    view: View
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        view, wide = self.view, options.max_width >= _WIDE
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=wide)
+        table.add_column("node", no_wrap=True, min_width=4)
+        table.add_column("zone", no_wrap=True)
+        table.add_column("version", no_wrap=True, min_width=7)
+        table.add_column("phase", no_wrap=True, min_width=15)
+        table.add_column("pid", justify="right", no_wrap=True, min_width=7)
+        table.add_column(f"answered for v{view.from_version}", justify="right", style=OLD_STYLE, no_wrap=True)
+        table.add_column(f"for v{view.to_version}", justify="right", style=NEW_STYLE, no_wrap=True, min_width=9)
+        if wide:
+            table.add_column("waits for", style="dim", no_wrap=True, overflow="ellipsis", ratio=1)
+        for row in view.nodes:
+            cells = _cells(row, view)
+            table.add_row(*cells, row.waits_for or "") if wide else table.add_row(*cells)
+        yield table
+
+
+def _cells(row: NodeRow, view: View) -> tuple[RenderableType, ...]:
+    return (
+        Text(row.id, style="bold"),
+        row.zone,
+        _version(row, view),
+        _phase(row),
+        str(row.pid) if row.pid else "",
+        f"{row.answered.get(view.from_version, 0):,}",
+        f"{row.answered.get(view.to_version, 0):,}",
+    )
 
 
 def _version(row: NodeRow, view: View) -> Text:
