@@ -182,4 +182,4 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _tail(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"none, see {log}"
+    return lines[-1] if lines else "none"
