@@ -81,12 +81,17 @@ def test_upgrades_and_says_so(start: Start, tmp_path: Path, temporary: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("number", "step"), [(signal.SIGTERM, "Starting 3 nodes"), (signal.SIGINT, "put and get at random")]
+    ("number", "step"),
+    [
+        (signal.SIGHUP, "Starting the upgrade server"),
+        (signal.SIGTERM, "Starting 3 nodes"),
+        (signal.SIGINT, "put and get at random"),
+    ],
 )
 def test_ends_early_and_cleans_up(
     start: Start, tmp_path: Path, temporary: Path, number: signal.Signals, step: str
 ) -> None:
-    """Ctrl-C and SIGTERM end it, a second one no faster, and nothing is left."""
+    """Ctrl-C, SIGTERM and the terminal's end end it, a second one no faster, and nothing is left."""
     process = start("--nodes", "3")
     assert process.stdout is not None
     while step not in process.stdout.readline():

@@ -39,7 +39,7 @@ def run(options: DemoOptions, console: Console | None = None) -> int:
 
     Returns:
         0 if all was observed that must be, 1 if something was not, 128 and the signal's number if a
-        signal (Ctrl-C, SIGTERM) ended it early.
+        signal (Ctrl-C, SIGTERM, a closed terminal) ended it early.
 
     Raises:
         OperatorError: something that it needs is not there; nothing was started.
@@ -69,7 +69,7 @@ async def _until_told(demo: "_Demo") -> int:
         told.append(number)
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, take, number)
     try:
         return await demo.run()
