@@ -1,6 +1,6 @@
 """Systems of real processes: the block store on loopback, and callers of both its versions in the test's process."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,9 @@ class Caller:
 
 
 @pytest.fixture
-def calling(releases: dict[int, Path]) -> Callable[[int, str], AbstractAsyncContextManager[Caller]]:
+def calling(releases: dict[int, Path]) -> Iterator[Callable[[int, str], AbstractAsyncContextManager[Caller]]]:
     """Opens a caller of a version to an address."""
-    loaded = {version: LoadedRelease(folder, Version(version)) for version, folder in releases.items() if version == 1}
-    loaded[2] = LoadedRelease(releases[2], Version(2), previous=loaded[1])
+    loaded = {version: LoadedRelease(folder, Version(version)) for version, folder in releases.items()}
 
     @asynccontextmanager
     async def call(version: int, address: str) -> AsyncIterator[Caller]:
@@ -73,4 +72,6 @@ def calling(releases: dict[int, Path]) -> Callable[[int, str], AbstractAsyncCont
         async with labelled_channel(address, version=Version(version)) as channel:
             yield Caller(version, messages, services.BlockStoreStub(channel))
 
-    return call
+    yield call
+    for release in loaded.values():
+        release.unload()

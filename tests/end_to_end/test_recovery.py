@@ -68,11 +68,13 @@ async def test_the_application_outlives_its_agent(
 ) -> None:
     """Callers do not notice that the agent died; the next one finds the process, and upgrades it."""
     async with start(1) as rig, calling(1, rig.local.members[N1]) as old:
-        pid = (await rig.until_serving(1)).nodes[0].pid
+        before = (await rig.until_serving(1)).nodes[0]
+        pid = before.pid
         await rig.local.kill(N1)
         key = await old.put(b"nobody is looking")
         await rig.local.start_node(N1)
-        assert (await rig.until_serving(1)).nodes[0].pid == pid
+        found = await rig.until_node(N1, lambda node: node.last_seen > before.last_seen and bool(node.pid), "is back")
+        assert found.pid == pid
         await rig.publish(releases[2], releases[1])
         after = await rig.until_serving(2)
         assert after.nodes[0].upgrades[0].pids[0] == pid

@@ -22,7 +22,7 @@ def claimed(state: Path, who: Identity) -> Iterator[Folders]:
 
 
 def test_the_same_node_finds_its_folder_again(tmp_path: Path) -> None:
-    """Sockets too are where they were, so that processes that were left can be found."""
+    """The sockets' folder too is where it was, so that processes that were left can be found."""
     with claimed(tmp_path / "state", identity()) as first:
         run = first.run
     with claimed(tmp_path / "state", identity()) as again:
@@ -77,3 +77,20 @@ def test_discard_removes_whole_folders_and_minds_none(tmp_path: Path) -> None:
         folders.discard(folders.states(Version(1)))
         assert not folders.states(Version(1)).exists()
         assert list(folders.making.iterdir()) == []
+
+
+def test_sockets_that_would_be_too_deep_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says which setting to change; the folder can be claimed afterwards."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / ("long" * 20)))
+    with pytest.raises(OperatorError, match="XDG_RUNTIME_DIR"):
+        Folders(tmp_path / "state", identity())
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path.parent))
+    with claimed(tmp_path / "state", identity()):
+        pass
+
+
+def test_a_folder_that_is_let_go_leaves_no_sockets_behind(tmp_path: Path) -> None:
+    """Those of processes that died are removed, too."""
+    with claimed(tmp_path, identity()) as folders:
+        folders.control(Version(1)).touch()
+    assert not folders.run.exists()

@@ -19,12 +19,16 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from segue.errors import OperatorError
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.release.durable import sync_path
+
+#: What is left of the 107 bytes of a Unix socket's path when `/999999999.control` has been taken off.
+_RUN_LIMIT_BYTES = 107 - 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +123,11 @@ class Folders:
         shutil.rmtree(trash)
 
     def close(self) -> None:
-        """Let another agent have the folder."""
+        """Let another agent have the folder; the folder of the sockets goes if no process is left in it."""
+        with suppress(OSError):
+            for socket in self.run.iterdir():
+                socket.unlink()
+            self.run.rmdir()
         self._lock.close()
 
     def _hold(self) -> None:
@@ -157,6 +165,8 @@ def _run_folder(root: Path) -> Path:
     """Return the folder for sockets of the node at `root`: short, the same each time, this user's alone."""
     name = f"segue-{os.getuid()}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
     run = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / name
+    if len(os.fsencode(run)) > _RUN_LIMIT_BYTES:
+        raise OperatorError(f"folder {run} is too deep for sockets: set TMPDIR or XDG_RUNTIME_DIR to a shorter one")
     run.mkdir(mode=0o700, exist_ok=True)
     owner = run.stat(follow_symlinks=False)
     if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
