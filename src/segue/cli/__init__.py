@@ -15,7 +15,7 @@ app = typer.Typer(
     epilog="Start with `segue demo`: it upgrades a block store of six nodes under load, on this machine.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     pretty_exceptions_enable=False,
 )
 demo.add_to(app)
