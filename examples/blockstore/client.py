@@ -23,7 +23,7 @@ from typing import Any
 
 import grpc
 
-from segue.layer.grpc_channel import labelled_channel
+from segue import labelled_channel
 from segue.model.ids import Version
 
 HERE = Path(__file__).resolve().parent

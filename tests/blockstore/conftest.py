@@ -59,6 +59,12 @@ def upgrade(releases: Releases) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def index(releases: Releases) -> ModuleType:
+    """The module of the index of names."""
+    return releases[2].load("blockstore.upgrade.names")
+
+
+@pytest.fixture(scope="session")
 def client_module(example: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("blockstore_client", example / "client.py")
     assert spec is not None

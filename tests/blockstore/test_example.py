@@ -17,8 +17,9 @@ StartRing = Callable[..., Awaitable[Any]]
 
 
 def test_only_the_upgrade_knows_the_version_before(example: Path) -> None:
-    knowing = {path.name for path in example.glob("blockstore-2/blockstore/*.py") if "previous" in path.read_text()}
-    assert knowing == {"upgrade.py"}
+    code = example / "blockstore-2" / "blockstore"
+    knowing = {path.relative_to(code).parts[0] for path in code.rglob("*.py") if "previous" in path.read_text()}
+    assert knowing == {"upgrade"}
 
 
 @pytest.mark.parametrize("release", ["blockstore-1", "blockstore-2"])
@@ -44,8 +45,8 @@ def test_its_bundles_are_complete(example: Path, tmp_path: Path, unpacked_previo
     bundle.unpack(two, tmp_path / "2")
     previous = LoadedRelease(tmp_path / "1", Version(1)) if unpacked_previous else None
     release = LoadedRelease(tmp_path / "2", Version(2), previous)
-    upgrade = release.load("blockstore.upgrade")
-    assert upgrade.v1.PutRequest(data=b"x") != upgrade.v2.PutRequest(content=b"x")
+    past = release.load("blockstore.upgrade.version1")
+    assert past.v1.PutRequest(data=b"x") != past.v2.PutRequest(content=b"x")
     manifest = bundle.manifest_of(two).classes["BlockNode"]
     assert manifest.upgrade is not None
     for name in (manifest.object, manifest.upgrade.transform, manifest.upgrade.past, manifest.upgrade.future):

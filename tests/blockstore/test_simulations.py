@@ -35,7 +35,7 @@ class Counting:
 
 @pytest.fixture
 async def delegates(
-    make_node: MakeNode, releases: dict[int, Any], tmp_path: Path, upgrade: ModuleType
+    make_node: MakeNode, releases: dict[int, Any], tmp_path: Path, index: ModuleType
 ) -> AsyncIterator[dict[int, Counting]]:
     """An object of each version that has `BLOCKS`."""
     made = {}
@@ -45,8 +45,8 @@ async def delegates(
         await made[version].start()
     for data in BLOCKS:
         made[1].blocks.write(hashlib.sha1(data).hexdigest(), data)
-        key = upgrade.key_in_v2(hashlib.sha1(data).digest(), hashlib.sha256(data).digest())
-        made[2].blocks.write(key, upgrade.compress(data))
+        key = index.key_in_v2(hashlib.sha1(data).digest(), hashlib.sha256(data).digest())
+        made[2].blocks.write(key, releases[2].resolve("blockstore.block:compress")(data))
     yield {version: Counting(instance) for version, instance in made.items()}
     for instance in made.values():
         await instance.stop()
@@ -57,7 +57,13 @@ KINDS = pytest.mark.parametrize(("kind", "below"), [("Version2", 1), ("Version1"
 
 @KINDS
 async def test_blocks_that_are_there_already_are_learned_at_the_start(
-    make_node: MakeNode, upgrade: ModuleType, delegates: dict[int, Counting], tmp_path: Path, kind: str, below: int
+    make_node: MakeNode,
+    upgrade: ModuleType,
+    index: ModuleType,
+    delegates: dict[int, Counting],
+    tmp_path: Path,
+    kind: str,
+    below: int,
 ) -> None:
     """And after a restart none is read again, but for those that a crash kept out of the index."""
     node = make_node(tmp_path / "simulation", 3 - below)
@@ -72,13 +78,13 @@ async def test_blocks_that_are_there_already_are_learned_at_the_start(
     assert killed_then.names.digests == NAMES
     assert delegates[below].fetched == []
 
-    index = tmp_path / "simulation" / "names"
-    index.write_bytes(index.read_bytes()[:-30])
+    file = tmp_path / "simulation" / "names"
+    file.write_bytes(file.read_bytes()[:-30])
     torn = getattr(upgrade, kind)(node, delegates[below])
     await torn.start()
     assert torn.names.digests == NAMES
     assert len(delegates[below].fetched) == 1
-    assert upgrade.known_names(tmp_path / "simulation") == NAMES
+    assert index.known_names(tmp_path / "simulation") == NAMES
     for made in (simulation, killed_then, torn):
         await made.stop()
 

@@ -71,24 +71,24 @@ def test_blocks_are_named_anew_and_compressed(folders: Folders, use_simulation: 
     assert contents(folders.old) == before
 
 
-def test_the_past_simulation_is_left_both_names_of_each_block(folders: Folders, upgrade: ModuleType) -> None:
+def test_the_past_simulation_is_left_both_names_of_each_block(folders: Folders, index: ModuleType) -> None:
     folders.transform()
-    assert upgrade.known_names(folders.past) == {
+    assert index.known_names(folders.past) == {
         hashlib.sha1(data).digest(): hashlib.sha256(data).digest() for data in BLOCKS
     }
 
 
-def test_a_name_that_the_future_simulation_knows_is_taken_as_it_is(folders: Folders, upgrade: ModuleType) -> None:
+def test_a_name_that_the_future_simulation_knows_is_taken_as_it_is(folders: Folders, index: ModuleType) -> None:
     """The planted name shows where it came from; the block that is not in the index is hashed."""
     planted = b"planted by the future simulation"
-    names = upgrade.Names(folders.simulation)
+    names = index.Names(folders.simulation)
     names.add(hashlib.sha1(BLOCKS[1]).digest(), planted)
     names.close()
     folders.transform()
     assert folders.file(BLOCKS[1], planted).exists()
     assert not folders.file(BLOCKS[1]).exists()
     assert folders.file(BLOCKS[2]).exists()
-    assert upgrade.known_names(folders.past)[hashlib.sha1(BLOCKS[1]).digest()] == planted
+    assert index.known_names(folders.past)[hashlib.sha1(BLOCKS[1]).digest()] == planted
 
 
 def test_a_damaged_block_fails_it(folders: Folders, releases: dict[int, Any]) -> None:

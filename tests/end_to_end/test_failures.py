@@ -13,18 +13,19 @@ from segue.testing.rig import Rig, changed
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(120)]
 
 N1 = NodeId("n1")
-UPGRADE, NODE, BLOCKS = "blockstore/upgrade.py", "blockstore/node.py", "blockstore/blocks.py"
+TRANSFORM, FUTURE = "blockstore/upgrade/state.py", "blockstore/upgrade/version2.py"
+NODE, BLOCKS = "blockstore/node.py", "blockstore/blocks.py"
 
 #: `{what is wrong: (edits, what the failure says, whether version 2's callers are answered all the same)}`
 WRONG: dict[str, tuple[dict[str, dict[str, str]], str, bool]] = {
     "the transform raises": (
-        {UPGRADE: {"known = known_names(context.simulation)": "raise RuntimeError('no luck')"}},
+        {TRANSFORM: {"known = known_names(context.simulation)": "raise RuntimeError('no luck')"}},
         "no luck",
         True,
     ),
     "the transform kills its process": (
         {
-            UPGRADE: {
+            TRANSFORM: {
                 "known = known_names(context.simulation)": "os.abort()\n    known = known_names(context.simulation)"
             }
         },
@@ -47,13 +48,13 @@ WRONG: dict[str, tuple[dict[str, dict[str, str]], str, bool]] = {
         True,
     ),
     "the code does not import": (
-        {UPGRADE: {"import segue\n": "import segue\nimport no_such_module\n"}},
+        {FUTURE: {"import segue\n": "import segue\nimport no_such_module\n"}},
         "no_such_module",
         False,
     ),
     "the future simulation does not start": (
         {
-            UPGRADE: {
+            FUTURE: {
                 "async for _ in self._keys():": "raise RuntimeError('no index')\n        async for _ in self._keys():"
             }
         },

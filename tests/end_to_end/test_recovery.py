@@ -28,7 +28,7 @@ def gated(releases: dict[int, Path], tmp_path: Path) -> tuple[Path, Path]:
         "        time.sleep(0.01)\n"
         "    known = known_names(context.simulation)"
     )
-    edits = {"blockstore/upgrade.py": {"known = known_names(context.simulation)": wait}}
+    edits = {"blockstore/upgrade/state.py": {"known = known_names(context.simulation)": wait}}
     return changed(releases[2], tmp_path / "gated-2", edits), gate
 
 
