@@ -104,12 +104,13 @@ async def test_proxies_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_requests_are_as_the_server_documents_them() -> None:
-    seen: list[tuple[str, str]] = []
+    seen: list[tuple[str, str, bytes]] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
-        seen.append((request.method, str(request.url)))
+        seen.append((request.method, str(request.url), request.content))
         return httpx.Response(204)
 
     async with UpgradeServer(URL + "/", transport=httpx.MockTransport(handle)) as upgrades:
-        await upgrades.return_permit(SYSTEM, NodeId("n1"), "p1", "why")
-    assert seen == [("POST", f"{URL}/v1/systems/blockstore/nodes/n1/permits/p1/return")]
+        await upgrades.return_permit(SYSTEM, NodeId("n1"), "p1", "why", final=True)
+    path = f"{URL}/v1/systems/blockstore/nodes/n1/permits/p1/return"
+    assert seen == [("POST", path, b'{"failure":"why","final":true}')]

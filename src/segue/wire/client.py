@@ -117,13 +117,23 @@ class UpgradeServer:
         """
         return self._read(await self._send(f"{_node(system, node)}/permits", request), _ANSWER)
 
-    async def return_permit(self, system: SystemName, node: NodeId, permit: str, failure: str | None = None) -> None:
+    async def return_permit(
+        self, system: SystemName, node: NodeId, permit: str, failure: str | None = None, *, final: bool = False
+    ) -> None:
         """Tell that a node is back: upgraded, or not and why; telling it again changes nothing.
+
+        Args:
+            system: the node's.
+            node: who is back.
+            permit: the permit's id.
+            failure: why the node is not upgraded; None if it is.
+            final: True if the node will not try this release again after the failure.
 
         Raises:
             OperatorError: the node has no such permit.
         """
-        await self._send(f"{_node(system, node)}/permits/{permit}/return", PermitReturnRequest(failure=failure))
+        how = PermitReturnRequest(failure=failure, final=final)
+        await self._send(f"{_node(system, node)}/permits/{permit}/return", how)
 
     async def status(self, system: SystemName) -> SystemStatus:
         """Return all that is known of `system` at this moment.

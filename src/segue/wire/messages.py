@@ -110,9 +110,13 @@ class PermitAnswer(Message):
 
 
 class PermitReturnRequest(Message):
-    """A node is back; `failure` says why it is not upgraded, None if it is."""
+    """A node is back; `failure` says why it is not upgraded, None if it is.
+
+    A failure is `final` if the node will not try this release again; else it has passed, or will.
+    """
 
     failure: str | None = None
+    final: bool = False
 
 
 class NodeStatus(Message):
