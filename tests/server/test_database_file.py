@@ -11,7 +11,7 @@ from segue.errors import OperatorError, PeerError
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.server import sql
 from segue.server.sql import SqlStore
-from segue.server.store import Ask, Granted, NodeRecord, Permit, Picture, Verdict
+from segue.server.store import Granted, NodeRecord, Permit, Picture, Verdict
 from segue.wire.messages import Heartbeat
 
 SYSTEM = SystemName("blockstore")
@@ -69,21 +69,13 @@ def test_a_power_cut_loses_no_grant(tmp_path: Path) -> None:
 def test_the_database_itself_holds_one_open_permit_per_node(tmp_path: Path) -> None:
     """Whatever the code above it decides."""
     one = Version(1)
-    ask = Ask(
-        node=NodeId("n1"),
-        class_name=ClassName("C"),
-        from_version=one,
-        to_version=one,
-        asked_at=NOON,
-        last_asked_at=NOON,
-    )
 
     def grant(permit: str) -> Verdict:
         return Granted(
             Permit(
                 id=permit,
-                node=ask.node,
-                class_name=ask.class_name,
+                node=NodeId("n1"),
+                class_name=ClassName("C"),
                 from_version=one,
                 to_version=one,
                 granted_at=NOON,
@@ -92,9 +84,9 @@ def test_the_database_itself_holds_one_open_permit_per_node(tmp_path: Path) -> N
 
     with closing(SqlStore(tmp_path / "database.sqlite")) as store:
         store.hear(SYSTEM, node(), ())
-        store.admit(SYSTEM, ask, lambda _: grant("p1"))
+        store.admit(SYSTEM, lambda _: grant("p1"))
         with pytest.raises(Exception, match="UNIQUE constraint failed"):
-            store.admit(SYSTEM, ask, lambda _: grant("p2"))
+            store.admit(SYSTEM, lambda _: grant("p2"))
         assert [permit.id for permit in store.picture_of(SYSTEM).permits] == ["p1"]
 
 
@@ -116,7 +108,7 @@ def test_a_database_of_another_schema_is_refused_and_left_alone(tmp_path: Path, 
     with closing(sqlite3.connect(path)) as raw:
         raw.execute(statement)
         raw.commit()
-    with pytest.raises(OperatorError, match=r"has schema \d, this version of segue reads 1: choose another data"):
+    with pytest.raises(OperatorError, match=r"has schema \d, this version of segue reads 2: choose another data"):
         SqlStore(path)
     with closing(sqlite3.connect(path)) as raw:
         assert raw.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'nodes'").fetchone() == (0,)

@@ -16,8 +16,8 @@ from segue.server.memory import MemoryStore
 from segue.server.publication import publish
 from segue.server.sql import SqlStore
 from segue.server.store import Granted, Held, NodeRecord, NotYet, Store
-from segue.testing.server import SYSTEM, bundle_of
-from segue.wire.messages import Heartbeat, PermitRequest
+from segue.testing.server import SYSTEM, HeldClock, bundle_of
+from segue.wire.messages import Heartbeat, PermitRequest, PermitReturnRequest
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 NODES = [NodeId(f"n{number:02}") for number in range(50)]
@@ -25,9 +25,9 @@ LIMIT = 3
 REQUEST = PermitRequest(class_name="BlockNode", from_version=1, to_version=2)
 
 
-def fill(store: Store, folder: Path) -> None:
+def fill(store: Store, folder: Path, limit: int = LIMIT) -> None:
     for version in (1, 2):
-        bundle = bundle_of(version, schedule=f"max_unavailable = {LIMIT}")
+        bundle = bundle_of(version, schedule=f"max_unavailable = {limit}")
         publish(store, BundleFolder(folder), bundle, sha256=content_hash(bundle), now=NOON)
     said = Heartbeat(class_name="BlockNode", version=1, address="h:1", phase="waiting")
     for node in NODES:
@@ -40,7 +40,7 @@ def test_one_question_from_each_of_fifty_threads(store: Store, tmp_path: Path) -
 
     def ask(node: NodeId) -> bool:
         start.wait()
-        return isinstance(ask_permit(store, SYSTEM, node, REQUEST, permit=f"of-{node}", now=NOON), Granted)
+        return isinstance(ask_permit(store, SYSTEM, node, REQUEST, permit=f"of-{node}", clock=HeldClock()), Granted)
 
     with ThreadPoolExecutor(len(NODES)) as threads:
         granted = list(threads.map(ask, NODES))
@@ -64,7 +64,7 @@ def test_a_whole_rollout_from_many_threads(tmp_path: Path, processes: int) -> No
         attempt = 0
         while True:
             attempt += 1
-            match ask_permit(store, SYSTEM, node, REQUEST, permit=f"{node}.{attempt}", now=NOON):
+            match ask_permit(store, SYSTEM, node, REQUEST, permit=f"{node}.{attempt}", clock=HeldClock()):
                 case Granted(permit) | Held(permit):
                     break
                 case NotYet():
@@ -74,7 +74,7 @@ def test_a_whole_rollout_from_many_threads(tmp_path: Path, processes: int) -> No
             most[0] = max(most[0], len(away))
         with lock:
             away.remove(node)
-        return_permit(store, SYSTEM, node, permit.id, failure=None, now=NOON)
+        return_permit(store, SYSTEM, node, permit.id, PermitReturnRequest(), HeldClock())
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(go, NODES[:16]))
@@ -84,6 +84,35 @@ def test_a_whole_rollout_from_many_threads(tmp_path: Path, processes: int) -> No
     assert picture.asks == ()
     for store in stores:
         store.close()
+
+
+def test_times_tell_the_order_of_grants(store: Store, tmp_path: Path) -> None:
+    """n1 comes back while n2's request is under way: n2 is granted after that, and the times say so."""
+    fill(store, tmp_path / "bundles", limit=1)
+    clock = HeldClock()
+    first, second = NODES[:2]
+    held = ask_permit(store, SYSTEM, first, REQUEST, permit="p1", clock=clock)
+    assert isinstance(held, Granted)
+
+    class Interrupted(HeldClock):
+        """Reads the time, and then lets n1's return go before, if the database does."""
+
+        def now(self) -> datetime:
+            now = clock.now()
+            clock.move(1)
+            back.start()
+            back.join(0.2)
+            return now
+
+    back = threading.Thread(target=return_permit, args=(store, SYSTEM, first, "p1", PermitReturnRequest(), clock))
+    ask_permit(store, SYSTEM, second, REQUEST, permit="p2", clock=Interrupted())
+    back.join()
+    clock.move(1)
+    ask_permit(store, SYSTEM, second, REQUEST, permit="p3", clock=clock)
+    before, after = store.picture_of(SYSTEM).permits
+    assert before.returned_at is not None
+    assert (before.node, after.node) == (first, second)
+    assert before.returned_at <= after.granted_at
 
 
 def test_two_publishers_of_one_version(tmp_path: Path) -> None:
@@ -113,14 +142,14 @@ def test_the_test_can_fail(tmp_path: Path) -> None:
             super().__init__()
             self.read = threading.Barrier(len(NODES))
 
-        def admit(self, system, ask, judge):  # type: ignore[no-untyped-def]
+        def admit(self, system, judge):  # type: ignore[no-untyped-def]
             verdict = judge(self.picture_of(system))
             self.read.wait()
-            return super().admit(system, ask, lambda _: verdict)
+            return super().admit(system, lambda _: verdict)
 
     store = Torn()
     fill(store, tmp_path / "bundles")
     with ThreadPoolExecutor(len(NODES)) as threads:
         for node in NODES:
-            threads.submit(ask_permit, store, SYSTEM, node, REQUEST, permit=f"of-{node}", now=NOON)
+            threads.submit(ask_permit, store, SYSTEM, node, REQUEST, permit=f"of-{node}", clock=HeldClock())
     assert len(store.picture_of(SYSTEM).permits) > LIMIT

@@ -9,7 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from segue.model.ids import Version
 from segue.server.memory import MemoryStore
-from segue.server.store import Store
+from segue.server.store import NotYet, Store
 from segue.testing.stores import store_agreement
 
 
@@ -23,19 +23,21 @@ class Miscounts(MemoryStore):
 class ForgetsSince(MemoryStore):
     """Takes the last time that a node asked for the first."""
 
-    def admit(self, system, ask, judge):  # type: ignore[no-untyped-def]
-        self._system(system).asks.pop(ask.node, None)
-        return super().admit(system, ask, judge)
+    def admit(self, system, judge):  # type: ignore[no-untyped-def]
+        verdict = judge(self.picture_of(system))
+        if isinstance(verdict, NotYet):
+            self._system(system).asks.pop(verdict.ask.node, None)
+        return super().admit(system, lambda _: verdict)
 
 
 class ReturnsTwice(MemoryStore):
     """Lets the last return of a permit count."""
 
-    def give_back(self, system, node, permit, *, returned_at, failure):  # type: ignore[no-untyped-def]
+    def give_back(self, system, node, permit, close):  # type: ignore[no-untyped-def]
         permits = self._system(system).permits
         if permit in permits:
             permits[permit] = replace(permits[permit], returned_at=None)
-        return super().give_back(system, node, permit, returned_at=returned_at, failure=failure)
+        return super().give_back(system, node, permit, close)
 
 
 class LeavesGaps(MemoryStore):
@@ -48,7 +50,14 @@ class LeavesGaps(MemoryStore):
         return tuple(releases)
 
 
-@pytest.mark.parametrize("wrong", [Miscounts, ForgetsSince, ReturnsTwice, LeavesGaps])
+class ForgetsFinal(MemoryStore):
+    """Takes every failure for one that passes."""
+
+    def give_back(self, system, node, permit, close):  # type: ignore[no-untyped-def]
+        return super().give_back(system, node, permit, lambda held: replace(close(held), final=False))
+
+
+@pytest.mark.parametrize("wrong", [ForgetsFinal, Miscounts, ForgetsSince, ReturnsTwice, LeavesGaps])
 def test_the_battery_finds_it(wrong: type[MemoryStore]) -> None:
     def open_wrong() -> AbstractContextManager[Store]:
         return nullcontext(wrong())

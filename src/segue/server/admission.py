@@ -1,17 +1,19 @@
 """Permits: who may go away now, decided over the fleet in the transaction that writes the grant."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from segue.errors import ReleaseError
+from segue.model.clock import Clock
 from segue.model.fleet import Fleet, NodeFact
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.release.manifest import SYSTEM, Manifest
 from segue.schedule import STALE_S, Budget, Canary, Rules, decide
 from segue.server.refusals import ConflictError, NotThereError
 from segue.server.store import Ask, Granted, Held, NodeRecord, NotYet, Permit, Picture, Release, Store, Verdict
-from segue.wire.messages import PermitRequest
+from segue.wire.messages import PermitRequest, PermitReturnRequest
 
 #: Seconds after which a request that was not repeated is forgotten. A node that waits asks every second or
 #: so; one that was given up would else stand first in the queue for ever, and nobody behind it could go.
@@ -19,9 +21,9 @@ LAPSE_S = STALE_S
 
 
 def ask_permit(
-    store: Store, system: SystemName, node: NodeId, request: PermitRequest, *, permit: str, now: datetime
+    store: Store, system: SystemName, node: NodeId, request: PermitRequest, *, permit: str, clock: Clock
 ) -> Verdict:
-    """Grant `node` its upgrade if the schedule lets it go at `now`; only the node that asks is granted.
+    """Grant `node` its upgrade if the schedule lets it go now; only the node that asks is granted.
 
     Asking again while holding the permit for the same upgrade gets the same permit.
 
@@ -31,24 +33,28 @@ def ask_permit(
         node: who asks.
         request: for which upgrade.
         permit: the id of the permit, if one is granted; never used before.
-        now: UTC.
+        clock: read inside the transaction, so that times tell the order of grants and returns.
 
     Raises:
         OperatorError: this node may not have this upgrade, and asking again will not change that.
     """
-    ask = Ask(
-        node=node,
-        class_name=ClassName(request.class_name),
-        from_version=Version(request.from_version),
-        to_version=Version(request.to_version),
-        asked_at=now,
-        last_asked_at=now,
-    )
-    return store.admit(system, ask, lambda picture: judge(picture, ask, permit))
+
+    def asked_now() -> Ask:
+        now = clock.now()
+        return Ask(
+            node=node,
+            class_name=ClassName(request.class_name),
+            from_version=Version(request.from_version),
+            to_version=Version(request.to_version),
+            asked_at=now,
+            last_asked_at=now,
+        )
+
+    return store.admit(system, lambda picture: judge(picture, asked_now(), permit))
 
 
 def return_permit(
-    store: Store, system: SystemName, node: NodeId, permit: str, *, failure: str | None, now: datetime
+    store: Store, system: SystemName, node: NodeId, permit: str, how: PermitReturnRequest, clock: Clock
 ) -> None:
     """Take note that `node` is back; a second return changes nothing.
 
@@ -57,13 +63,17 @@ def return_permit(
         system: the node's.
         node: who is back.
         permit: the permit's id.
-        failure: why the node is not upgraded; None if it is.
-        now: UTC.
+        how: whether it is upgraded, and if not, why.
+        clock: read inside the transaction.
 
     Raises:
         NotThereError: the node has no such permit.
     """
-    if not store.give_back(system, node, permit, returned_at=now, failure=failure):
+
+    def close(held: Permit) -> Permit:
+        return replace(held, returned_at=clock.now(), failure=how.failure, final=how.final)
+
+    if not store.give_back(system, node, permit, close):
         raise NotThereError(f"node {node} of system {system} has no permit {permit}: look at `segue status`")
 
 
@@ -82,7 +92,7 @@ def judge(picture: Picture, ask: Ask, permit: str) -> Verdict:
     fleet = fleet_of(picture, ask.class_name, ask.to_version, now, ask)
     decision = decide(fleet, rules_of(release, ask.class_name), now)
     if ask.node not in decision.grants:
-        return NotYet(decision.refusals[ask.node].text)
+        return NotYet(ask, decision.refusals[ask.node].text)
     return Granted(
         Permit(
             id=permit,
@@ -160,7 +170,7 @@ def _fact(
         away_since=held.granted_at if held else None,
         waits_since=ask.asked_at if ask else None,
         upgraded_at=latest.returned_at if latest and latest.failure is None else None,
-        failed=latest is not None and latest.failure is not None,
+        failed=latest is not None and latest.failure is not None and latest.final,
     )
 
 

@@ -158,7 +158,7 @@ class Endpoints:
 
         Answered with 200 both when it is granted and when it is not yet. Asking again gets the same permit.
         """
-        verdict = ask_permit(self._store, system, node, request, permit=uuid4().hex, now=self._clock.now())
+        verdict = ask_permit(self._store, system, node, request, permit=uuid4().hex, clock=self._clock)
         match verdict:
             case Granted(permit):
                 return PermitAnswer(permit=permit.id, reason="granted", retry_after_s=0)
@@ -166,12 +166,15 @@ class Endpoints:
                 return PermitAnswer(
                     permit=permit.id, reason=f"granted before, at {permit.granted_at:%H:%M:%S}", retry_after_s=0
                 )
-            case NotYet(reason):
+            case NotYet(reason=reason):
                 return PermitAnswer(permit=None, reason=reason)
 
     def return_a_permit(self, system: System, node: NodeName, permit: PermitId, how: PermitReturnRequest) -> None:
-        """Tell that a node is back, upgraded or not. May be repeated: the first return counts."""
-        return_permit(self._store, system, node, permit, failure=how.failure, now=self._clock.now())
+        """Tell that a node is back, upgraded or not. May be repeated: the first return counts.
+
+        A canary's failure stops the other nodes only if it is final.
+        """
+        return_permit(self._store, system, node, permit, how, self._clock)
 
     def show_status(self, system: System) -> SystemStatus:
         """Show a system at this moment: releases, nodes, permits, calls."""

@@ -4,13 +4,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import TypeAlias
 
 from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
 from segue.server.store import (
     Ask,
+    Close,
     Granted,
     Held,
     Judge,
@@ -68,7 +68,7 @@ class MemoryStore:
                 known.usage[node.id, row.incarnation, row.method, _kind(row)] = row.count
             return Version(len(known.releases))
 
-    def admit(self, system: SystemName, ask: Ask, judge: Judge) -> Verdict:
+    def admit(self, system: SystemName, judge: Judge) -> Verdict:
         """Let `judge` decide over the system as it is, and keep what it decides."""
         with self._lock:
             known = self._system(system)
@@ -76,16 +76,14 @@ class MemoryStore:
             match verdict:
                 case Granted(permit):
                     known.permits[permit.id] = permit
-                    known.asks.pop(ask.node, None)
-                case NotYet():
+                    known.asks.pop(permit.node, None)
+                case NotYet(ask):
                     known.asks[ask.node] = ask.after(known.asks.get(ask.node))
                 case Held():
                     pass
             return verdict
 
-    def give_back(
-        self, system: SystemName, node: NodeId, permit: str, *, returned_at: datetime, failure: str | None
-    ) -> bool:
+    def give_back(self, system: SystemName, node: NodeId, permit: str, close: Close) -> bool:
         """Close the permit of `node` with this id; one that is closed stays as it is."""
         with self._lock:
             known = self._system(system)
@@ -93,8 +91,8 @@ class MemoryStore:
             if held is None or held.node != node:
                 return False
             if held.returned_at is None:
-                known.permits[permit] = replace(held, returned_at=returned_at, failure=failure)
-                if failure is None:
+                closed = known.permits[permit] = close(held)
+                if closed.failure is None:
                     known.nodes[node] = replace(known.nodes[node], version=held.to_version)
             return True
 

@@ -11,7 +11,7 @@ from segue.server.store import Ask, NodeRecord, Permit, Release
 from segue.wire.messages import Heartbeat
 
 #: Kept in the database, so that a server does not write into one that another schema made.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -96,6 +96,7 @@ class PermitRow(Base):
     granted_at: Mapped[datetime]
     returned_at: Mapped[datetime | None]
     failure: Mapped[str | None]
+    final: Mapped[bool]
     __table_args__ = (ForeignKeyConstraint(["system", "node"], ["nodes.system", "nodes.id"]),)
 
     def fact(self) -> Permit:
@@ -109,6 +110,7 @@ class PermitRow(Base):
             granted_at=self.granted_at,
             returned_at=self.returned_at,
             failure=self.failure,
+            final=self.final,
         )
 
 

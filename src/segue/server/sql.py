@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
 from typing import Any, cast
@@ -18,7 +17,7 @@ from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
 from segue.server.schema import SCHEMA_VERSION, AskRow, Base, CallsRow, NodeRow, PermitRow, ReleaseRow
 from segue.server.store import (
-    Ask,
+    Close,
     Granted,
     Held,
     Judge,
@@ -90,34 +89,33 @@ class SqlStore:
             newest = session.scalar(select(func.max(ReleaseRow.version)).where(ReleaseRow.system == system))
             return Version(newest or 0)
 
-    def admit(self, system: SystemName, ask: Ask, judge: Judge) -> Verdict:
+    def admit(self, system: SystemName, judge: Judge) -> Verdict:
         """Let `judge` decide over the system as it is, and keep what it decides, in one transaction."""
         with self._writing() as session:
             verdict = judge(_picture(session, system))
-            before = session.get(AskRow, (system, ask.node))
             match verdict:
                 case Granted(permit):
                     session.add(PermitRow(system=system, **asdict(permit)))
-                    if before:
+                    if before := session.get(AskRow, (system, permit.node)):
                         session.delete(before)
-                case NotYet():
+                case NotYet(ask):
+                    before = session.get(AskRow, (system, ask.node))
                     kept = ask.after(before.fact() if before else None)
                     _upsert(session, AskRow, [{"system": system, **asdict(kept)}])
                 case Held():
                     pass
             return verdict
 
-    def give_back(
-        self, system: SystemName, node: NodeId, permit: str, *, returned_at: datetime, failure: str | None
-    ) -> bool:
+    def give_back(self, system: SystemName, node: NodeId, permit: str, close: Close) -> bool:
         """Close the permit of `node` with this id; one that is closed stays as it is."""
         with self._writing() as session:
             row = session.get(PermitRow, (system, permit))
             if row is None or row.node != node:
                 return False
             if row.returned_at is None:
-                row.returned_at, row.failure = returned_at, failure
-                if failure is None:
+                closed = close(row.fact())
+                row.returned_at, row.failure, row.final = closed.returned_at, closed.failure, closed.final
+                if closed.failure is None:
                     session.get_one(NodeRow, (system, node)).version = row.to_version
             return True
 

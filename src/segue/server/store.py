@@ -67,6 +67,7 @@ class Permit:
         granted_at: since when the node may be away.
         returned_at: when it was back; None while it may be away.
         failure: why the node is not upgraded; None while away, or if it is.
+        final: True if the node will not try this release again after its failure.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Permit:
     granted_at: datetime
     returned_at: datetime | None = None
     failure: str | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,16 +161,19 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """The node must wait; the store remembers that it asks, and since when."""
+    """The node must wait; the store remembers that it asks, and since when: `ask.after(earlier one)`."""
 
+    ask: Ask
     reason: str
 
 
 Verdict: TypeAlias = Granted | Held | NotYet
 
-#: Reads a system and says what becomes of a request. It is pure, for it is called inside a transaction;
-#: what it raises ends the transaction with nothing changed.
+#: Reads a system and says what becomes of a request. It is called inside the transaction, so that the time
+#: it reads there agrees with the order of transactions; else it is pure. What it raises undoes all.
 Judge: TypeAlias = Callable[[Picture], Verdict]
+#: Says what becomes of an open permit, for the same reason inside the transaction.
+Close: TypeAlias = Callable[[Permit], Permit]
 
 
 class Store(Protocol):
@@ -202,25 +207,28 @@ class Store(Protocol):
         """
         ...
 
-    def admit(self, system: SystemName, ask: Ask, judge: Judge) -> Verdict:
+    def admit(self, system: SystemName, judge: Judge) -> Verdict:
         """Let `judge` decide over the system as it is, and keep what it decides, in one transaction.
 
         Args:
             system: which.
-            ask: what a node that was heard of asks; if it must wait, it is kept as `ask.after(earlier one)`.
-            judge: is shown the whole system; a node's earlier ask is among `asks`, this one is not.
+            judge: is shown the whole system, and decides about a node that was heard of.
 
         Raises:
             Exception: whatever `judge` raises.
         """
         ...
 
-    def give_back(
-        self, system: SystemName, node: NodeId, permit: str, *, returned_at: datetime, failure: str | None
-    ) -> bool:
+    def give_back(self, system: SystemName, node: NodeId, permit: str, close: Close) -> bool:
         """Close the permit of `node` with this id; one that is closed stays as it is.
 
         If there is no failure, the node's version is the permit's `to_version` from now on.
+
+        Args:
+            system: which.
+            node: whose permit.
+            permit: its id.
+            close: is shown the open permit, and returns it closed: `returned_at`, `failure` and `final` are kept.
 
         Returns:
             False if the node has no such permit.

@@ -1,6 +1,6 @@
 """A whole upgrade server in this process, for tests: its clock is held, its answers are checked."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,34 +41,37 @@ def bundle_of(
     system: str = "blockstore",
     schedule: str = "max_unavailable = 1",
     description: str = "",
-    cls: str = "BlockNode",
+    classes: Sequence[str] = ("BlockNode",),
 ) -> bytes:
     """Return a bundle that has a manifest and no code: the upgrade server never looks at any.
 
     Args:
         version: its place in the history of `system`.
         system: the system's name.
-        schedule: lines of TOML, for every version but 1.
+        schedule: lines of TOML, of every class, for every version but 1.
         description: the author's words.
-        cls: the one class.
+        classes: their names.
     """
     manifest = f"""
         [release]
         system = "{system}"
         version = {version}
         description = "{description}"
+    """
+    for cls in classes:
+        manifest += f"""
         [classes.{cls}]
         object = "blockstore.node:{cls}"
-    """
-    if version > 1:
-        manifest += f"""
-        [classes.{cls}.upgrade]
-        transform = "blockstore.upgrade:transform"
-        past = "blockstore.upgrade:Past"
-        future = "blockstore.upgrade:Future"
-        [classes.{cls}.upgrade.schedule]
-        {schedule}
         """
+        if version > 1:
+            manifest += f"""
+            [classes.{cls}.upgrade]
+            transform = "blockstore.upgrade:transform"
+            past = "blockstore.upgrade:Past"
+            future = "blockstore.upgrade:Future"
+            [classes.{cls}.upgrade.schedule]
+            {schedule}
+            """
     return archive.pack({"release.toml": manifest.encode()})
 
 
@@ -111,10 +114,12 @@ class Bench:
         request = PermitRequest(class_name=cls, from_version=to - 1 if since is None else since, to_version=to)
         return await self.server.ask_permit(self.system, NodeId(node), request)
 
-    async def give_back(self, node: str, permit: str | None, failure: str | None = None) -> None:
+    async def give_back(
+        self, node: str, permit: str | None, failure: str | None = None, *, final: bool = False
+    ) -> None:
         """Return the permit that `node` was granted."""
         assert permit is not None
-        await self.server.return_permit(self.system, NodeId(node), permit, failure)
+        await self.server.return_permit(self.system, NodeId(node), permit, failure, final=final)
 
     async def error(self, method: str, path: str, **request: object) -> tuple[int, dict[str, str]]:
         """Make a request that is refused; return the status and the refusal."""

@@ -9,6 +9,7 @@ Needs Hypothesis.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -146,49 +147,46 @@ class _StoreAgreement(RuleBasedStateMachine):
             last_asked_at=self.clock,
         )
         judge = _at_most(limit, ask, f"p{len(self.granted)}")
-        verdict = self.store.admit(system, ask, judge)
-        assert verdict == self.model.admit(system, ask, judge)
+        verdict = self.store.admit(system, judge)
+        assert verdict == self.model.admit(system, judge)
         if isinstance(verdict, Granted):
             self.granted.append((system, node, verdict.permit.id))
 
     @precondition(lambda self: self.heard)
     @rule(data=st.data())
     def ask_a_judge_that_raises(self, data: st.DataObject) -> None:
-        system, node = data.draw(st.sampled_from(sorted(self.heard)))
-        one = Version(1)
-        ask = Ask(
-            node=node,
-            class_name=ClassName("Edge"),
-            from_version=one,
-            to_version=one,
-            asked_at=self.clock,
-            last_asked_at=self.clock,
-        )
+        system, _node = data.draw(st.sampled_from(sorted(self.heard)))
 
         def judge(picture: Picture) -> Verdict:
             raise JudgeFailedError(picture.system)
 
         for store in (self.store, self.model):
             try:
-                store.admit(system, ask, judge)
+                store.admit(system, judge)
             except JudgeFailedError:
                 continue
             raise AssertionError(f"{store!r} swallowed what its judge raised")
 
     @precondition(lambda self: self.granted)
-    @rule(data=st.data(), failure=st.none() | TEXTS, at=TIMES)
-    def give_back(self, data: st.DataObject, failure: str | None, at: datetime) -> None:
+    @rule(data=st.data(), failure=st.none() | TEXTS, final=st.booleans(), at=TIMES)
+    def give_back(self, data: st.DataObject, failure: str | None, final: bool, at: datetime) -> None:
         system, node, permit = data.draw(st.sampled_from(self.granted))
-        returned = [
-            store.give_back(system, node, permit, returned_at=at, failure=failure) for store in (self.store, self.model)
-        ]
+        shown: list[Permit] = []
+
+        def close(held: Permit) -> Permit:
+            shown.append(held)
+            return replace(held, returned_at=at, failure=failure, final=final)
+
+        returned = [store.give_back(system, node, permit, close) for store in (self.store, self.model)]
         assert returned == [True, True]
+        assert shown in ([], [held for held in shown[:1] if held.returned_at is None] * 2)
 
     @rule(system=SYSTEMS, node=NODES, permit=st.sampled_from(["p0", "p1", "zz"]), at=TIMES)
     def give_back_anything(self, system: SystemName, node: NodeId, permit: str, at: datetime) -> None:
-        returned = [
-            store.give_back(system, node, permit, returned_at=at, failure="x") for store in (self.store, self.model)
-        ]
+        def close(held: Permit) -> Permit:
+            return replace(held, returned_at=at, failure="x")
+
+        returned = [store.give_back(system, node, permit, close) for store in (self.store, self.model)]
         assert returned[0] == returned[1]
 
     @invariant()
@@ -216,7 +214,7 @@ def _at_most(limit: int, ask: Ask, permit: str) -> Judge:
             if held.node == ask.node:
                 return Held(held)
         if len(away) >= limit:
-            return NotYet(f"{len(away)} away")
+            return NotYet(ask, f"{len(away)} away")
         return Granted(
             Permit(
                 id=permit,
