@@ -155,8 +155,44 @@ def test_each_command_has_help(segue: Callable[..., Any], command: str) -> None:
     assert len(outcome.out.splitlines()) > 12
 
 
-def test_words_that_are_no_command(segue: Callable[..., Any]) -> None:
-    """Usage errors too leave without a traceback."""
-    outcome = segue("upgrade-everything")
-    assert outcome.status == 2
-    assert "Traceback" not in outcome.err
+@pytest.mark.parametrize(
+    ("arguments", "named", "hint"),
+    [
+        (["upgrade-everything"], "upgrade-everything", "segue --help"),
+        (["--bogus"], "--bogus", "segue --help"),
+        (["demo", "--nodes", "abc"], "--nodes", "segue demo --help"),
+        (["demo", "--bogus"], "--bogus", "segue demo --help"),
+        (["demo", "word"], "word", "segue demo --help"),
+        (["status"], "--system", "segue status --help"),
+        (["server", "--data"], "--data", "segue --help"),
+        (["build"], "folder", "segue build --help"),
+        (["node", "--poll-s", "soon"], "--poll-s", "segue node --help"),
+    ],
+)
+def test_words_that_are_no_command(segue: Callable[..., Any], arguments: list[str], named: str, hint: str) -> None:
+    """A usage error is one line as well, with where to read on, and a status of its own."""
+    outcome = segue(*arguments)
+    assert (outcome.status, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("segue: ")
+    assert named in line
+    assert f"`{hint}`" in line
+
+
+@pytest.mark.parametrize(("arguments", "status"), [([], 2), (["--help"], 0)])
+def test_help(segue: Callable[..., Any], arguments: list[str], status: int) -> None:
+    """Without a word, too, it says what there is."""
+    outcome = segue(*arguments)
+    assert (outcome.status, outcome.err) == (status, "")
+    assert all(command in outcome.out for command in ("demo", "build", "publish", "status", "server", "node"))
+
+
+def test_ctrl_c(segue: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is interrupted ends as a shell expects it."""
+
+    def interrupted(*arguments: object, **options: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("segue.cli.release.build", interrupted)
+    outcome = segue("build", ".")
+    assert (outcome.status, outcome.out, outcome.err) == (130, "", "")

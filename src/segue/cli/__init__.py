@@ -4,6 +4,7 @@ Every error that a person can cause leaves as one line on standard error and a s
 """
 
 import sys
+from typing import Any, cast
 
 import typer
 
@@ -25,10 +26,25 @@ server.add_to(app)
 node.add_to(app)
 
 
+#: What all of Typer's errors about wrong words have in common; it exports the particular ones alone.
+_UsageError = cast("type[Exception]", typer.BadParameter.__base__)
+
+
 def main() -> None:
     """Run the command that the arguments name."""
     try:
-        app()
+        # In its standalone mode Typer puts usage errors into boxes; without a word it shows the help, by such an error.
+        status = app(prog_name="segue", standalone_mode=not sys.argv[1:])
     except SegueError as error:
         print(f"segue: {error}", file=sys.stderr)
         sys.exit(1)
+    except _UsageError as error:
+        print(f"segue: {_usage_words(error)}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(status)
+
+
+def _usage_words(error: Any) -> str:
+    """Return what is wrong with the words of a command, in one line."""
+    command = error.ctx.command_path if error.ctx else "segue"
+    return f"{' '.join(error.format_message().split()).rstrip('.')}: see `{command} --help`"
