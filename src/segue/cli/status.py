@@ -1,9 +1,10 @@
 """`segue status`: the fleet at a glance."""
 
 import asyncio
-from collections.abc import Iterable
+import sys
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -39,29 +40,74 @@ def status(
         asyncio.run(_status(system_name(system), server, watch=watch, as_json=as_json))
 
 
+class Server(Protocol):
+    """What is asked for the status."""
+
+    async def status(self, system: SystemName) -> SystemStatus:
+        """Return how things stand."""
+        ...
+
+
 async def _status(system: SystemName, url: str, *, watch: bool, as_json: bool) -> None:
     async with UpgradeServer(url) as server:
-        now = await server.status(system)
-        if as_json:
-            while True:
-                print(now.model_dump_json(indent=None if watch else 2), flush=True)
-                if not watch:
-                    return
-                await asyncio.sleep(_WATCH_S)
-                now = await server.status(system)
-        console = Console()
         if not watch:
-            console.print(render(now))
-            return
-        with Live(render(now), console=console, auto_refresh=False, screen=console.is_terminal) as live:
-            while True:
-                await asyncio.sleep(_WATCH_S)
-                with suppress(PeerError):  # the last picture stays until the server is back
-                    live.update(render(await server.status(system)), refresh=True)
+            now = await server.status(system)
+            if as_json:
+                print(now.model_dump_json(indent=2))
+            else:
+                Console().print(render(now))
+        elif as_json:
+            await print_each(server, system)
+        else:
+            await draw_each(server, system, Console())
 
 
-def render(now: SystemStatus) -> RenderableType:
-    """Return the system as it is shown in a terminal."""
+async def each(
+    server: Server, system: SystemName, every_s: float = _WATCH_S
+) -> AsyncIterator[tuple[SystemStatus, str | None]]:
+    """Yield the status again and again; while the server does not answer, the last one, with the reason.
+
+    Raises:
+        PeerError: there was no answer to the first question.
+        OperatorError: the server knows no such system.
+    """
+    now = await server.status(system)
+    yield now, None
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            now = await server.status(system)
+        except PeerError as error:
+            yield now, str(error)
+        else:
+            yield now, None
+
+
+async def print_each(server: Server, system: SystemName, every_s: float = _WATCH_S) -> None:
+    """Print each status as a line of JSON; that the server does not answer is said on standard error, once."""
+    silent = False
+    async for now, reason in each(server, system, every_s):
+        if reason is None:
+            print(now.model_dump_json(), flush=True)
+        elif not silent:
+            print(f"segue: the server does not answer, it is asked again: {reason}", file=sys.stderr, flush=True)
+        silent = reason is not None
+
+
+async def draw_each(server: Server, system: SystemName, console: Console, every_s: float = _WATCH_S) -> None:
+    """Draw each status over the one before; what is drawn while the server does not answer says so."""
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        async for now, reason in each(server, system, every_s):
+            live.update(render(now, silent=reason is not None), refresh=True)
+
+
+def render(now: SystemStatus, *, silent: bool = False) -> RenderableType:
+    """Return the system as it is shown in a terminal.
+
+    Args:
+        now: how it stands.
+        silent: whether the server has stopped to answer since.
+    """
     newest = max((release.version for release in now.releases), default=0)
     versions = sorted({version for node in now.nodes for version in node.answered} | {newest} - {0})
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -71,7 +117,8 @@ def render(now: SystemStatus) -> RenderableType:
         table.add_column(f"calls v{version}", justify="right", no_wrap=True)
     for node in now.nodes:
         table.add_row(*_row(node, newest), *(f"{node.answered.get(version, 0):,}" for version in versions))
-    return Group(_headline(now, newest), Text(), table)
+    silence = f"as of {now.at.astimezone():%H:%M:%S}; the server does not answer" if silent else ""
+    return Group(_headline(now, newest), Text(silence, style="bold red"), table)
 
 
 def _headline(now: SystemStatus, newest: int) -> Text:
@@ -95,9 +142,9 @@ def _row(node: NodeStatus, newest: int) -> tuple[RenderableType, ...]:
     else:
         phase = Text(node.phase, style="yellow" if node.away else "")
     return (
-        node.id,
-        node.class_name,
-        _names(f"{name}={value}" for name, value in sorted(node.attributes.items())),
+        Text(node.id),
+        Text(node.class_name),
+        Text(_names(f"{name}={value}" for name, value in sorted(node.attributes.items()))),
         Text(version, style="green" if node.version == newest else ""),
         phase,
     )
