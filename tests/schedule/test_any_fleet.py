@@ -101,6 +101,19 @@ def test_a_failed_canary_ends_grants(fleet: Fleet, rules: Rules) -> None:
 
 
 @STEADY
+@given(fleet=fleets(), rules=RULES)
+def test_nodes_that_joined_at_the_target_change_nothing(fleet: Fleet, rules: Rules) -> None:
+    """They transformed nothing, so they are no canaries; and while they are seen they spend no budget."""
+    joined = {
+        fact.id
+        for fact in fleet.nodes.values()
+        if fact.version >= 2 and not fact.upgraded_at and not fact.away_since and not fact.is_silent(NOON, 60)
+    }
+    rest = replace(fleet, nodes={node: fact for node, fact in fleet.nodes.items() if node not in joined})
+    assert decide(fleet, rules, NOON) == decide(rest, rules, NOON)
+
+
+@STEADY
 @given(fleet=fleets(), rules=RULES, data=st.data())
 def test_the_order_of_facts_is_nothing(fleet: Fleet, rules: Rules, data: st.DataObject) -> None:
     shuffled = Fleet.of(fleet.target, data.draw(st.permutations(list(fleet.nodes.values()))))

@@ -197,9 +197,13 @@ class TestCanary:
         decision = decided(self.RULES, fact("n3", version=2, upgraded=60), fact("n4", failed=True), fact("n1", waits=2))
         assert decision.grants == ("n1",)
 
-    def test_nodes_that_joined_at_the_target_count(self, decided: Decide, fact: Fact) -> None:
-        assert decided(self.RULES, fact("n3", version=2), fact("n1", waits=2)).grants == ("n1",)
-        assert decided(self.RULES, fact("n3", version=3), fact("n1", waits=2)).grants == ("n1",)
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_a_node_that_joined_at_the_target_is_no_canary(self, decided: Decide, fact: Fact, version: int) -> None:
+        """It transformed nothing, so it shows nothing: neither that all is well nor that anything is wrong."""
+        joined = [fact(f"j{i}", version=version, **more) for i, more in enumerate([{}, {"seen": 99}, {"failed": True}])]
+        decision = decided(self.RULES, *joined, fact("n1", waits=2), fact("n2", waits=3))
+        assert decision.grants == ("n2",)
+        assert list(decision.refusals) == ["n1"]
 
     def test_a_node_that_has_not_returned_its_permit_is_not_upgraded_yet(self, decided: Decide, fact: Fact) -> None:
         assert texts(decided(self.RULES, fact("n3", version=2, away=9), fact("n1", waits=2))) == {

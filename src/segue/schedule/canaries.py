@@ -30,10 +30,12 @@ class Canaries:
 
     def _add(self, fact: NodeFact, fleet: Fleet, rule: Canary, *, silent: bool, now: datetime) -> None:
         if fleet.is_upgraded(fact):
+            if fact.upgraded_at is None:
+                return  # it joined at the target, or beyond: it transformed nothing, and shows nothing
             # What a silent node does now nobody knows: it served until it was last seen.
             served_until = fact.last_seen if silent else now
-            soaked_at = None if fact.upgraded_at is None else fact.upgraded_at + timedelta(seconds=rule.soak_s)
-            if soaked_at is None or soaked_at <= served_until:
+            soaked_at = fact.upgraded_at + timedelta(seconds=rule.soak_s)
+            if soaked_at <= served_until:
                 self._soaked += 1
             elif silent:
                 self._silent.append((fact.id, fact.last_seen))
