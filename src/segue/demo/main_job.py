@@ -81,7 +81,7 @@ class MainJob:
             SegueError: a process did not start, or ended of itself.
         """
         async with self._fleet as fleet, UpgradeServer(fleet.url) as server:
-            second = await self._begin(server)
+            second = await self._begin()
             async with self._background(server), self._speaking(OLD) as old:
                 await self._start_nodes()
                 await self._store(old)
@@ -92,7 +92,7 @@ class MainJob:
                     await self._wind_up(old, new)
         return self._facts(), self._timeline()
 
-    async def _begin(self, server: UpgradeServer) -> Path:
+    async def _begin(self) -> Path:
         """Start the upgrade server, publish version 1, and return version 2's bundle."""
         self._step("Starting the upgrade server, building the releases")
         fleet, releases = self._fleet, self._setting.example.releases
@@ -101,23 +101,9 @@ class MainJob:
             first = group.create_task(fleet.build(releases[0]))
             second = group.create_task(fleet.build(releases[1], releases[0]))
         self._step(f"Publishing version {OLD}")
-        await self._server_answers(server)
+        await fleet.until_listening()
         await fleet.publish(first.result())
         return second.result()
-
-    async def _server_answers(self, server: UpgradeServer) -> None:
-        try:
-            async with asyncio.timeout(_START_LIMIT_S):
-                while True:
-                    self._fleet.require_all()
-                    try:
-                        await server.status(SYSTEM)
-                    except PeerError:
-                        await asyncio.sleep(_POLL_S)
-                    except OperatorError:  # it answers: nothing was published yet
-                        return
-        except TimeoutError:
-            raise SegueError(f"the upgrade server did not answer within {_START_LIMIT_S:.0f} s") from None
 
     async def _start_nodes(self) -> None:
         self._step(f"Starting {self._setting.nodes} nodes on version {OLD}")

@@ -56,18 +56,6 @@ class Rig:
         except TimeoutError:
             raise AssertionError(f"not within {LIMIT_S:g} s: {what}\n{self._words(last)}") from None
 
-    async def until_listening(self) -> None:
-        """Wait until the upgrade server answers."""
-        async with asyncio.timeout(LIMIT_S):
-            while True:
-                try:
-                    await self.server.releases(self._system)
-                    return
-                except OperatorError:  # it answers: nothing was published yet
-                    return
-                except PeerError:
-                    await asyncio.sleep(_LOOK_S)
-
     async def until_serving(self, version: int) -> SystemStatus:
         """Wait until every node serves `version` and is at rest."""
         count = len(self.local.members)
@@ -111,7 +99,7 @@ async def rigged(folder: Path, settings: LocalSettings, release: Path) -> AsyncI
         rig = Rig(local, server, settings)
         await local.start_server()
         bundle = await local.build(release)
-        await rig.until_listening()
+        await local.until_listening()
         await local.publish(bundle)
         await local.start_nodes()
         await rig.until_serving(1)

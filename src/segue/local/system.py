@@ -1,18 +1,11 @@
-"""A whole system on this machine: the upgrade server and the nodes as real processes on loopback.
-
-The demo runs on it, and so do tests with real processes. It knows the `segue` command, and none of the
-rooms behind it.
-"""
+"""The processes of a local system: each is started, ended and killed by its name."""
 
 import asyncio
 import os
-import random
 import shutil
-import signal
-import socket
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +13,11 @@ from types import TracebackType
 from typing import Self
 
 from segue.errors import SegueError
+from segue.local.machine import accepts, free_ports, has_members, kill_group, last_line, runtime_folder
 from segue.model.ids import ClassName, NodeId, SystemName
 
-#: Below the ports that the system gives to outgoing connections, one of which could otherwise have ours.
-_PORTS = range(18_000, 32_000)
 _COMMAND_S = 60.0
+_LOOK_S = 0.1
 #: For agents to end their own processes; then the whole group is killed.
 _END_S = 10.0
 
@@ -39,6 +32,7 @@ class LocalSettings:
         zones: the values of the attribute `zone`, given to the nodes in turn.
         poll_s: seconds between a node's reports.
         max_connection_age_s: seconds until gRPC renews a connection.
+        command: the `segue` command, by default that of this Python.
     """
 
     system: SystemName
@@ -47,6 +41,7 @@ class LocalSettings:
     zones: Sequence[str] = ("a", "b", "c")
     poll_s: float = 0.5
     max_connection_age_s: float = 5.0
+    command: Sequence[str] = (sys.executable, "-m", "segue")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +63,8 @@ class _Process:
 class _Started:
     #: `{name: the process that has it now}`
     current: dict[str, _Process] = field(default_factory=dict)
-    #: Process groups of all that ever ran: what an agent that was killed left behind is in its group.
-    groups: list[int] = field(default_factory=list)
+    #: Process groups that may have members: what an agent that was killed left behind is in its group.
+    groups: set[int] = field(default_factory=set)
 
 
 class LocalSystem:
@@ -108,7 +103,7 @@ class LocalSystem:
 
     async def __aenter__(self) -> Self:
         self.logs.mkdir(parents=True)
-        self._sockets = Path(tempfile.mkdtemp(prefix="segue-", dir=os.environ.get("XDG_RUNTIME_DIR")))
+        self._sockets = Path(tempfile.mkdtemp(prefix="segue-", dir=runtime_folder()))
         members = "".join(f'{node} = "{address}"\n' for node, address in self.members.items())
         self._config.write_text(f"[members]\n{members}", encoding="utf-8")
         return self
@@ -124,7 +119,21 @@ class LocalSystem:
 
     async def start_server(self) -> None:
         """Start the upgrade server; it listens a moment later."""
-        await self._start("server", "server", "--data", str(self.server_data), "--listen", self._server)
+        await self._start_current("server", "server", "--data", str(self.server_data), "--listen", self._server)
+
+    async def until_listening(self) -> None:
+        """Wait until the upgrade server listens.
+
+        Raises:
+            SegueError: it does not within a minute, or a process has ended.
+        """
+        try:
+            async with asyncio.timeout(_COMMAND_S):
+                while not await accepts(self._server):
+                    self.require_all()
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            raise SegueError(f"the upgrade server does not listen at {self._server} after {_COMMAND_S:.0f} s") from None
 
     async def build(self, release: Path, previous: Path | None = None) -> Path:
         """Make the bundle of a release, and return where it is.
@@ -154,7 +163,7 @@ class LocalSystem:
         """
         settings, zones = self._settings, self._settings.zones
         zone = zones[list(self.members).index(node) % len(zones)]
-        await self._start(
+        await self._start_current(
             node, "node", "--server", self.url, "--system", settings.system, "--class", settings.class_name,
             "--id", node, "--listen", self.members[node], "--state", str(self.state(node)),
             "--config", str(self._config), "--attribute", f"zone={zone}", "--poll-s", str(settings.poll_s),
@@ -166,38 +175,52 @@ class LocalSystem:
         for node in self.members:
             await self.start_node(node)
 
-    async def run(self, name: str, *arguments: str) -> Ended:
+    async def run(self, name: str, *arguments: str, timeout_s: float = _COMMAND_S) -> Ended:
         """Run a `segue` command to its end.
 
         Raises:
-            SegueError: it takes longer than a minute.
+            SegueError: it takes longer than `timeout_s`, and was killed.
         """
         started = await self._start(name, *arguments)
-        del self._started.current[name]
         try:
-            async with asyncio.timeout(_COMMAND_S):
+            async with asyncio.timeout(timeout_s):
                 status = await started.process.wait()
         except TimeoutError:
-            raise SegueError(f"`segue {' '.join(arguments)}` takes longer than {_COMMAND_S:.0f} s") from None
+            raise SegueError(f"`segue {' '.join(arguments)}` takes longer than {timeout_s:g} s") from None
+        finally:
+            if started.process.returncode is None:
+                kill_group(started.process.pid)
+                await _reaped(started)
+            self._forget(started)
         return Ended(status=status, output=started.log.read_text(encoding="utf-8", errors="replace"))
 
-    async def end(self, name: str) -> int:
-        """Tell a process to end, wait until it has, and return its exit status."""
-        one = self._started.current.pop(name)
+    async def end(self, name: str, *, timeout_s: float = _COMMAND_S) -> int:
+        """Tell a process to end, wait until it has, and return its exit status.
+
+        Raises:
+            SegueError: it has not within `timeout_s`; with the last line of its log.
+        """
+        one = self._started.current[name]
         with suppress(ProcessLookupError):
             one.process.terminate()
-        return await one.process.wait()
+        try:
+            async with asyncio.timeout(timeout_s):
+                status = await one.process.wait()
+        except TimeoutError:
+            raise SegueError(
+                f"{name} was told to end and has not after {timeout_s:g} s: {last_line(one.log)}"
+            ) from None
+        del self._started.current[name]
+        self._forget(one)
+        return status
 
     async def kill(self, name: str) -> None:
         """Kill a process as a crash would, without what it started."""
         one = self._started.current.pop(name)
         with suppress(ProcessLookupError):
             one.process.kill()
-        await one.process.wait()
-
-    async def wait(self, name: str) -> int:
-        """Wait until a process ends of itself, and return its exit status."""
-        return await self._started.current.pop(name).process.wait()
+        await _reaped(one)
+        self._forget(one)
 
     def log(self, name: str) -> str:
         """Return what a process said so far."""
@@ -222,14 +245,21 @@ class LocalSystem:
         log = self.logs / f"{name}.log"
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "segue", *arguments, cwd=self._folder,
+                *self._settings.command, *arguments, cwd=self._folder,
                 env={**os.environ, "XDG_RUNTIME_DIR": str(self._sockets)},
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         started = _Process(name=name, process=process, log=log)
-        self._started.current[name] = started
-        self._started.groups.append(process.pid)
+        self._started.groups.add(process.pid)
         return started
+
+    async def _start_current(self, name: str, *arguments: str) -> None:
+        self._started.current[name] = await self._start(name, *arguments)
+
+    def _forget(self, ended: _Process) -> None:
+        """Kill the group of a process that was reaped no more, unless it left something behind: the id is free."""
+        if not has_members(ended.process.pid):
+            self._started.groups.discard(ended.process.pid)
 
     async def _require(self, name: str, *arguments: str) -> None:
         ended = await self.run(name, *arguments)
@@ -238,62 +268,32 @@ class LocalSystem:
 
     async def _end_all(self) -> None:
         """End every process: agents end their own first, and what is left of a group is killed."""
-        processes = [one.process for one in self._started.current.values()]
-        for process in processes:
+        current = list(self._started.current.values())
+        for one in current:
             with suppress(ProcessLookupError):
-                process.terminate()
+                one.process.terminate()
         try:
             async with asyncio.timeout(_END_S):
-                for process in processes:
-                    await process.wait()
+                for one in current:
+                    await one.process.wait()
+                    self._forget(one)
         except TimeoutError:
             pass
         finally:
             for group in self._started.groups:
-                with suppress(ProcessLookupError):
-                    os.killpg(group, signal.SIGKILL)
-        for process in processes:
-            await process.wait()
+                kill_group(group)
+        for one in current:
+            await _reaped(one)
 
 
-def is_alive(pid: int) -> bool:
-    """Say whether there is a process of that id that runs or waits to be reaped."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def last_line(log: Path) -> str:
-    """Return the last line of `log` that says something."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"it said nothing in {log}"
-
-
-def free_ports(count: int, *, can_listen: Callable[[int], bool] | None = None) -> Sequence[int]:
-    """Return `count` loopback ports that nobody listens on at this moment.
-
-    Args:
-        count: how many.
-        can_listen: says whether a port is free; by default a socket tries.
+async def _reaped(killed: _Process) -> None:
+    """Wait until a process that was killed is gone.
 
     Raises:
-        SegueError: there are not that many.
+        SegueError: the system does not end it.
     """
-    found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
-        if (can_listen or _can_listen)(port):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise SegueError(f"there are no {count} free ports from {_PORTS.start} to {_PORTS.stop - 1} on 127.0.0.1")
-
-
-def _can_listen(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    try:
+        async with asyncio.timeout(_END_S):
+            await killed.process.wait()
+    except TimeoutError:
+        raise SegueError(f"{killed.name} was killed and is still there after {_END_S:.0f} s") from None
