@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from segue.model.fleet import NodeFact
-from segue.model.ids import NodeId, Version
+from segue.model.ids import ClassName, NodeId, Version
 
 NOON = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -16,6 +16,7 @@ Fact = Callable[..., NodeFact]
 def fact(
     node: str,
     *,
+    cls: str = "BlockNode",
     version: int = 1,
     seen: float = 0,
     away: float | None = None,
@@ -31,6 +32,7 @@ def fact(
 
     return NodeFact(
         id=NodeId(node),
+        class_name=ClassName(cls),
         version=Version(version),
         attributes=attributes,
         last_seen=NOON - timedelta(seconds=seen),

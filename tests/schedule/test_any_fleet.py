@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from segue.model.fleet import Fleet, NodeFact
-from segue.model.ids import NodeId, Version
+from segue.model.ids import ClassName, NodeId, Version
 from segue.schedule import Budget, Canary, CanaryFailed, Rules, decide
 
+BLOCKS, EDGE = ClassName("BlockNode"), ClassName("Edge")
 NOON = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
 STEADY = settings(derandomize=True, deadline=None, max_examples=150)
 
@@ -34,6 +35,7 @@ def fleets(draw: DrawFn) -> Fleet:
     facts = [
         NodeFact(
             id=NodeId(f"n{number}"),
+            class_name=draw(st.sampled_from([BLOCKS, BLOCKS, BLOCKS, EDGE])),
             version=Version(draw(st.sampled_from([1, 1, 1, 0, 2, 3]))),
             attributes=draw(ATTRIBUTES),
             last_seen=draw(MOMENTS),
@@ -44,7 +46,7 @@ def fleets(draw: DrawFn) -> Fleet:
         )
         for number in range(draw(st.integers(0, 8)))
     ]
-    return Fleet.of(Version(2), facts)
+    return Fleet.of(BLOCKS, Version(2), facts)
 
 
 def away_by_group(fleet: Fleet, per: str | None, away: set[NodeId]) -> Counter[str]:
@@ -58,7 +60,11 @@ def test_every_request_is_granted_or_refused_with_a_reason(fleet: Fleet, rules: 
     asked = {
         fact.id
         for fact in fleet.nodes.values()
-        if fact.waits_since and not fact.away_since and not fact.upgraded_at and fact.version < 2
+        if fact.class_name == BLOCKS
+        and fact.waits_since
+        and not fact.away_since
+        and not fact.upgraded_at
+        and fact.version < 2
     }
     assert sorted((*decision.grants, *decision.refusals)) == sorted(asked)
     for refusal in decision.refusals.values():
@@ -116,7 +122,7 @@ def test_nodes_that_joined_at_the_target_change_nothing(fleet: Fleet, rules: Rul
 @STEADY
 @given(fleet=fleets(), rules=RULES, data=st.data())
 def test_the_order_of_facts_is_nothing(fleet: Fleet, rules: Rules, data: st.DataObject) -> None:
-    shuffled = Fleet.of(fleet.target, data.draw(st.permutations(list(fleet.nodes.values()))))
+    shuffled = Fleet.of(BLOCKS, fleet.target, data.draw(st.permutations(list(fleet.nodes.values()))))
     first, second = decide(fleet, rules, NOON), decide(shuffled, rules, NOON)
     assert first == second
     assert list(first.refusals) == list(second.refusals)
@@ -128,6 +134,7 @@ def test_grants_written_down_leave_nothing_to_grant(fleet: Fleet, rules: Rules) 
     """A server that decides again at the same moment, its grants written down, has no more to give."""
     grants = decide(fleet, rules, NOON).grants
     granted = Fleet.of(
+        BLOCKS,
         fleet.target,
         (
             replace(fact, away_since=NOON, waits_since=None) if fact.id in grants else fact

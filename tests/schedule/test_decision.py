@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from segue.model.fleet import Fleet, NodeFact
-from segue.model.ids import NodeId, Version
+from segue.model.ids import ClassName, NodeId, Version
 from segue.schedule import Budget, BudgetSpent, Canary, CanarySoaks, Decision, Rules, decide
 
 Fact = Callable[..., NodeFact]
@@ -20,7 +20,7 @@ def decided_fixture(noon: datetime) -> Decide:
     """Decide at noon on a fleet on its way to version 2."""
 
     def decided(rules: Rules, *facts: NodeFact) -> Decision:
-        return decide(Fleet.of(Version(2), facts), rules, noon)
+        return decide(Fleet.of(ClassName("BlockNode"), Version(2), facts), rules, noon)
 
     return decided
 
@@ -113,6 +113,35 @@ class TestBudgets:
         }
 
 
+class TestClasses:
+    """Budgets are of the whole system; everything else is of the class that is decided on."""
+
+    @pytest.mark.parametrize("other", [{"away": 3}, {"seen": 99}])
+    def test_budgets_see_all_classes(self, decided: Decide, fact: Fact, other: dict[str, float]) -> None:
+        rules = Rules(budgets=(Budget(limit=2), Budget(limit=1, per="zone")))
+        decision = decided(
+            rules,
+            fact("e1", cls="Edge", zone="a", **other),
+            fact("n1", waits=2, zone="a"),
+            fact("n2", waits=1, zone="b"),
+        )
+        assert decision.grants == ("n2",)
+        assert list(decision.refusals) == ["n1"]
+
+    def test_only_its_own_nodes_are_decided_on(self, decided: Decide, fact: Fact) -> None:
+        decision = decided(Rules(), fact("e1", cls="Edge", waits=9), fact("n1", waits=2))
+        assert decision == Decision(grants=(NodeId("n1"),), refusals={})
+
+    @pytest.mark.parametrize(
+        "other", [{"version": 2, "upgraded": 99}, {"failed": True}, {"away": 3}, {"version": 2, "upgraded": 1}]
+    )
+    def test_canaries_are_of_the_class(self, decided: Decide, fact: Fact, other: dict[str, float]) -> None:
+        rules = Rules(budgets=(), canary=Canary(nodes=1, soak_s=30))
+        decision = decided(rules, fact("e1", cls="Edge", **other), fact("n1", waits=2), fact("n2", waits=1))
+        assert decision.grants == ("n1",)
+        assert list(decision.refusals) == ["n2"]
+
+
 class TestSilence:
     def test_a_silent_node_is_away(self, decided: Decide, fact: Fact) -> None:
         assert texts(decided(Rules(), fact("n1", seen=15), fact("n2", waits=1))) == {
@@ -200,7 +229,11 @@ class TestCanary:
     @pytest.mark.parametrize("version", [2, 3])
     def test_a_node_that_joined_at_the_target_is_no_canary(self, decided: Decide, fact: Fact, version: int) -> None:
         """It transformed nothing, so it shows nothing: neither that all is well nor that anything is wrong."""
-        joined = [fact(f"j{i}", version=version, **more) for i, more in enumerate([{}, {"seen": 99}, {"failed": True}])]
+        joined = [
+            fact("j1", version=version),
+            fact("j2", version=version, seen=99),
+            fact("j3", version=version, failed=True),
+        ]
         decision = decided(self.RULES, *joined, fact("n1", waits=2), fact("n2", waits=3))
         assert decision.grants == ("n2",)
         assert list(decision.refusals) == ["n1"]
@@ -211,7 +244,8 @@ class TestCanary:
         }
 
     def test_a_node_away_for_an_older_version_is_no_canary_of_this_one(self, fact: Fact, noon: datetime) -> None:
-        fleet = Fleet.of(Version(3), (fact("n3", version=1, away=9), fact("n1", version=2, waits=2)))
+        facts = (fact("n3", version=1, away=9), fact("n1", version=2, waits=2))
+        fleet = Fleet.of(ClassName("BlockNode"), Version(3), facts)
         assert decide(fleet, self.RULES, noon).grants == ("n1",)
 
     def test_a_canary_that_fell_silent_in_its_soak_holds_the_others(self, decided: Decide, fact: Fact) -> None:

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from segue.model.fleet import Fleet, NodeFact
-from segue.model.ids import NodeId, Version
+from segue.model.ids import ClassName, NodeId, Version
 from segue.schedule import Budget, Canary, Rules, decide
 
 START = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
 STALE_S = 5
 STEADY = settings(derandomize=True, deadline=None, max_examples=100)
 
+CLASSES = (ClassName("Origin"), ClassName("Edge"))
 Fate = Literal["upgrades", "fails", "dies"]
 
 
@@ -25,12 +26,14 @@ class Life:
     """What will happen to one node, in seconds since the start.
 
     Attributes:
+        class_name: what it runs; each class has an upgrade of its own.
         fate: how its upgrade will go, `takes_s` after the grant; a node that dies falls silent for good.
         waits_from_s: when it asks for a permit.
         silences: `(from, to)` when it cannot be heard.
     """
 
     zone: str
+    class_name: ClassName = CLASSES[0]
     fate: Fate = "upgrades"
     takes_s: int = 3
     waits_from_s: int = 0
@@ -39,7 +42,7 @@ class Life:
 
 @dataclass
 class Rollout:
-    """One class, second by second; it knows what is so, and `decide` only what nodes said."""
+    """One system, second by second; it knows what is so, and `decide` only what nodes said."""
 
     lives: dict[NodeId, Life]
     rules: Rules
@@ -49,7 +52,11 @@ class Rollout:
     def __post_init__(self) -> None:
         for node, life in self.lives.items():
             self.facts[node] = NodeFact(
-                id=node, version=Version(1), attributes={"zone": life.zone} if life.zone else {}, last_seen=START
+                id=node,
+                class_name=life.class_name,
+                version=Version(1),
+                attributes={"zone": life.zone} if life.zone else {},
+                last_seen=START,
             )
 
     @property
@@ -91,11 +98,14 @@ class Rollout:
             self.facts[node] = fact
 
     def grant(self) -> set[NodeId]:
-        """Let the server decide, and write down what it granted."""
-        decision = decide(Fleet(target=Version(2), nodes=self.facts), self.rules, self.now)
-        for node in decision.grants:
-            self.facts[node] = replace(self.facts[node], away_since=self.now, waits_since=None)
-        return set(decision.grants)
+        """Let the server decide on each class, and write down what it granted."""
+        granted: set[NodeId] = set()
+        for name in CLASSES:
+            fleet = Fleet(class_name=name, target=Version(2), nodes=self.facts)
+            for node in decide(fleet, self.rules, self.now).grants:
+                self.facts[node] = replace(self.facts[node], away_since=self.now, waits_since=None)
+                granted.add(node)
+        return granted
 
     def check(self, grants: set[NodeId], upgraded: set[NodeId], failed: set[NodeId]) -> None:
         for budget in self.rules.budgets:
@@ -103,14 +113,18 @@ class Rollout:
             away = Counter(group_of[node] for node in self.away)
             for node in grants:
                 assert away[group_of[node]] <= budget.limit, (budget, group_of[node], self)
-        canary = self.rules.canary
-        if canary is not None and grants:
-            soak = timedelta(seconds=canary.soak_s)
-            soaked = [n for n in upgraded if self.facts[n].upgraded_at <= self.now - soak]  # type: ignore[operator]
-            if len(soaked) < canary.nodes:
-                gone = upgraded | {node for node, fact in self.facts.items() if fact.away_since}
-                assert len(gone) <= canary.nodes, (gone, self)
-                assert not failed, (failed, self)
+        for name in CLASSES:
+            of_class = {node for node, life in self.lives.items() if life.class_name == name}
+            if self.rules.canary is not None and grants & of_class:
+                self.check_canary(self.rules.canary, of_class, upgraded & of_class, failed & of_class)
+
+    def check_canary(self, canary: Canary, of_class: set[NodeId], upgraded: set[NodeId], failed: set[NodeId]) -> None:
+        soak = timedelta(seconds=canary.soak_s)
+        soaked = [n for n in upgraded if self.facts[n].upgraded_at <= self.now - soak]  # type: ignore[operator]
+        if len(soaked) < canary.nodes:
+            gone = upgraded | {node for node in of_class if self.facts[node].away_since}
+            assert len(gone) <= canary.nodes, (gone, self)
+            assert not failed, (failed, self)
 
     def run(self, limit_s: int) -> bool:
         """Go on for `limit_s` seconds or until all are upgraded; say whether they are."""
@@ -128,6 +142,7 @@ def lives(fates: SearchStrategy[Fate]) -> SearchStrategy[dict[NodeId, Life]]:
     life = st.builds(
         Life,
         zone=st.sampled_from(["", "a", "b"]),
+        class_name=st.sampled_from(CLASSES),
         fate=fates,
         takes_s=st.integers(1, 8),
         waits_from_s=st.integers(0, 10),
@@ -151,8 +166,8 @@ RULES = st.builds(
 @STEADY
 @given(lives=lives(st.just("upgrades")), rules=RULES)
 def test_a_rollout_of_nodes_that_come_back_ends(lives: dict[NodeId, Life], rules: Rules) -> None:
-    # each node alone, one after the other, with every silence and a soak for each canary between
-    longest = 80 + len(lives) * 30 + 3 * 20
+    # each node alone, one after the other, with every silence and a soak for each class's canaries between
+    longest = 80 + len(lives) * 30 + 2 * 3 * 20
     rollout = Rollout(lives, rules)
     assert rollout.run(longest), rollout
 
@@ -179,9 +194,10 @@ def test_without_a_canary_a_failure_holds_up_nobody_else(
 def test_a_wrong_release_is_stopped_on_the_canaries(lives: dict[NodeId, Life], rules: Rules) -> None:
     rollout = Rollout(lives, rules)
     rollout.run(150)
-    failed = [node for node, fact in rollout.facts.items() if fact.failed]
     assert rules.canary is not None
-    assert 1 <= len(failed) <= rules.canary.nodes
+    for name in {life.class_name for life in lives.values()}:
+        failed = [node for node, fact in rollout.facts.items() if fact.failed and fact.class_name == name]
+        assert 1 <= len(failed) <= rules.canary.nodes
     assert not any(fact.away_since for fact in rollout.facts.values())
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from segue.errors import ReleaseError
 from segue.model.fleet import Fleet, NodeFact
-from segue.model.ids import NodeId, Version
+from segue.model.ids import ClassName, NodeId, Version
 from segue.schedule import Budget, Canary, Rules
+
+CLASS = ClassName("BlockNode")
 
 
 @pytest.mark.parametrize(
@@ -41,9 +43,9 @@ def test_who_asks_for_nothing_gets_one_node_away_at_a_time() -> None:
 
 def test_a_time_without_a_zone_is_refused_where_it_comes_in() -> None:
     with pytest.raises(AssertionError, match="node n1: last_seen 2024-05-02 12:00:00 has no time zone"):
-        NodeFact(id=NodeId("n1"), version=Version(1), last_seen=datetime(2024, 5, 2, 12))  # noqa: DTZ001
+        NodeFact(id=NodeId("n1"), class_name=CLASS, version=Version(1), last_seen=datetime(2024, 5, 2, 12))  # noqa: DTZ001
 
 
 def test_a_fact_stands_under_its_own_node(fact: Callable[..., NodeFact]) -> None:
     with pytest.raises(AssertionError, match="the fact of node n1 is kept under n2"):
-        Fleet(target=Version(2), nodes={NodeId("n2"): fact("n1")})
+        Fleet(class_name=CLASS, target=Version(2), nodes={NodeId("n2"): fact("n1")})

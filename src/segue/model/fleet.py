@@ -1,10 +1,10 @@
-"""The nodes of one class as the upgrade server knows them at one moment, on the way to one version."""
+"""The nodes of a system as the upgrade server knows them at one moment, one class of them on its way to a version."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from segue.model.ids import NodeId, Version
+from segue.model.ids import ClassName, NodeId, Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +13,7 @@ class NodeFact:
 
     Attributes:
         id: the node.
+        class_name: what it runs.
         version: what it last said that it serves; 0 until it first serves.
         attributes: what its operator said of it, such as `{"zone": "a"}`.
         last_seen: when it last spoke to the upgrade server.
@@ -24,6 +25,7 @@ class NodeFact:
     """
 
     id: NodeId
+    class_name: ClassName
     version: Version
     attributes: Mapping[str, str] = field(default_factory=dict)
     last_seen: datetime
@@ -47,13 +49,15 @@ class NodeFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """All nodes of one class of one system, and where they go.
+    """All nodes of one system, and where one class of them goes.
 
     Attributes:
+        class_name: the class that goes there; nodes of other classes count only in budgets.
         target: the version that the waiting nodes ask to be upgraded to.
         nodes: `{node's id: what is known of it}`, in any order.
     """
 
+    class_name: ClassName
     target: Version
     nodes: Mapping[NodeId, NodeFact]
 
@@ -62,9 +66,13 @@ class Fleet:
             assert node == fact.id, f"the fact of node {fact.id} is kept under {node}"
 
     @classmethod
-    def of(cls, target: Version, facts: Iterable[NodeFact]) -> "Fleet":
-        """Make a fleet on its way to `target` from the facts of its nodes, in any order."""
-        return cls(target=target, nodes={fact.id: fact for fact in facts})
+    def of(cls, class_name: ClassName, target: Version, facts: Iterable[NodeFact]) -> "Fleet":
+        """Make a fleet whose class goes to `target` from the facts of all nodes of the system, in any order."""
+        return cls(class_name=class_name, target=target, nodes={fact.id: fact for fact in facts})
+
+    def of_the_class(self) -> tuple[NodeFact, ...]:
+        """Return the nodes of the class that goes to the target, by id."""
+        return tuple(fact for _, fact in sorted(self.nodes.items()) if fact.class_name == self.class_name)
 
     def is_upgraded(self, fact: NodeFact) -> bool:
         """Say whether the node serves the target, or more than it.
@@ -75,10 +83,10 @@ class Fleet:
         return fact.upgraded_at is not None or (fact.version >= self.target and fact.away_since is None)
 
     def requests(self) -> tuple[NodeFact, ...]:
-        """Return the nodes that wait for a permit, the oldest request first, ties by node id."""
+        """Return the nodes of the class that wait for a permit, the oldest request first, ties by node id."""
         waiting = (
             (fact.waits_since, fact.id, fact)
-            for fact in self.nodes.values()
+            for fact in self.of_the_class()
             if fact.waits_since is not None and fact.away_since is None and not self.is_upgraded(fact)
         )
         return tuple(fact for _, _, fact in sorted(waiting, key=lambda row: row[:2]))

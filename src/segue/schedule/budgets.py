@@ -16,7 +16,7 @@ class Budgets:
     """Who is away, by group, while one decision is made: grants given in it are added.
 
     Args:
-        fleet: all nodes of the class.
+        fleet: all nodes of the system; those of every class count.
         rules: the schedule, for its budgets and for when a node counts as silent.
         now: the time of the decision.
     """

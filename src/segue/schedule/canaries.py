@@ -12,7 +12,7 @@ class Canaries:
     """Who has gone first, while one decision is made: grants given in it are added.
 
     Args:
-        fleet: all nodes of the class.
+        fleet: all nodes of the system; those of the class count.
         rules: the schedule, for its canary and for when a node counts as silent.
         now: the time of the decision.
     """
@@ -25,7 +25,7 @@ class Canaries:
         self._away: list[NodeId] = []
         self._soaking: list[tuple[datetime, NodeId]] = []
         if self._rule is not None:
-            for _, fact in sorted(fleet.nodes.items()):
+            for fact in fleet.of_the_class():
                 self._add(fact, fleet, self._rule, silent=fact.is_silent(now, rules.stale_s), now=now)
 
     def _add(self, fact: NodeFact, fleet: Fleet, rule: Canary, *, silent: bool, now: datetime) -> None:

@@ -46,7 +46,7 @@ def decide(fleet: Fleet, rules: Rules, now: datetime) -> Decision:
     Same arguments, same answer. A node that must wait holds up nobody behind it whom the rules let go.
 
     Args:
-        fleet: all nodes of the class, as they are at `now`.
+        fleet: all nodes of the system, as they are at `now`.
         rules: the schedule of the class upgrade to the fleet's target.
         now: the time by the clock that the facts were written by, aware.
 

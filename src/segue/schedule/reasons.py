@@ -54,7 +54,7 @@ class BudgetSpent:
 
     Attributes:
         limit: how many may be.
-        per: the attribute that makes the groups; None if all nodes of the class are one group.
+        per: the attribute that makes the groups; None if all nodes of the system are one group.
         group: the group's value of that attribute; None if `per` is.
         away: who is, by id; each holds a permit or is silent.
         silent: those of them that are silent, by id.

@@ -20,7 +20,7 @@ class Budget:
     Attributes:
         limit: how many, at least 1.
         per: the node attribute whose values make the groups, such as `zone`; None if all nodes of
-            the class are one group.
+            the system, of whatever class, are one group.
 
     Raises:
         ReleaseError: a value makes no sense.

@@ -106,11 +106,11 @@ def judge(picture: Picture, ask: Ask, permit: str) -> Verdict:
 
 
 def fleet_of(picture: Picture, class_name: ClassName, target: Version, now: datetime, ask: Ask | None = None) -> Fleet:
-    """Return the nodes of a class on their way to `target`, as the schedule sees them.
+    """Return the nodes of a system, those of a class on their way to `target`, as the schedule sees them.
 
     Args:
         picture: the system.
-        class_name: other classes' nodes are left out.
+        class_name: the class that is decided on.
         target: requests for other versions are left out.
         now: UTC; requests that have lapsed by then are left out.
         ask: a request that is being made at `now`.
@@ -124,8 +124,7 @@ def fleet_of(picture: Picture, class_name: ClassName, target: Version, now: date
         asks[ask.node] = ask.after(asks.get(ask.node))
     away = {permit.node: permit for permit in picture.permits if permit.returned_at is None}
     last = {permit.node: permit for permit in picture.permits if permit.to_version == target}
-    nodes = [node for node in picture.nodes if node.said.class_name == class_name]
-    return Fleet.of(target, [_fact(node, asks, away, last) for node in nodes])
+    return Fleet.of(class_name, target, [_fact(node, asks, away, last) for node in picture.nodes])
 
 
 def rules_of(release: Release, class_name: ClassName) -> Rules:
@@ -164,6 +163,7 @@ def _fact(
     ask, held, latest = asks.get(node.id), away.get(node.id), last.get(node.id)
     return NodeFact(
         id=node.id,
+        class_name=ClassName(node.said.class_name),
         version=node.version,
         attributes=node.said.attributes,
         last_seen=max(node.last_seen, ask.last_asked_at) if ask else node.last_seen,
