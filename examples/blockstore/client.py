@@ -28,6 +28,9 @@ from segue.model.ids import Version
 
 HERE = Path(__file__).resolve().parent
 
+#: For one call. A node that upgrades parks calls for a moment; what takes this long has failed.
+DEADLINE_S = 30.0
+
 
 class Members:
     """The nodes of the store, over one channel to each that is kept until `close`.
@@ -61,7 +64,7 @@ class Members:
 class Client(ABC):
     """Puts blocks and gets them, each time through a node that it picks at random.
 
-    It tries once: a call that fails raises `grpc.aio.AioRpcError`.
+    It tries once: a call that fails, or is not answered within `DEADLINE_S`, raises `grpc.aio.AioRpcError`.
 
     Args:
         members: the nodes to call.
@@ -99,11 +102,11 @@ class Client1(Client):
 
     async def put(self, data: bytes) -> str:
         """Store a block of at most 1 MiB, and return its key as text."""
-        return str((await self._node().Put(self._messages.PutRequest(data=data))).key)
+        return str((await self._node().Put(self._messages.PutRequest(data=data), timeout=DEADLINE_S)).key)
 
     async def get(self, key: str) -> bytes:
         """Return the block with this key."""
-        return bytes((await self._node().Get(self._messages.GetRequest(key=key))).data)
+        return bytes((await self._node().Get(self._messages.GetRequest(key=key), timeout=DEADLINE_S)).data)
 
     def key_of(self, data: bytes) -> str:
         """Return the key that the block with this content has, as text."""
@@ -115,7 +118,7 @@ class Client2(Client):
 
     async def put(self, data: bytes) -> str:
         """Store a block of at most 1 MiB, and return its key as text."""
-        key = (await self._node().Put(self._messages.PutRequest(content=data))).key
+        key = (await self._node().Put(self._messages.PutRequest(content=data), timeout=DEADLINE_S)).key
         return f"{key.position:016x}-{key.digest.hex()}"
 
     async def get(self, key: str) -> bytes:
@@ -128,7 +131,7 @@ class Client2(Client):
             raise ValueError(f"key {key!r}: give the text that put returned, 16 hexadecimal digits, a dash, 64 more")
         position, digest = key.split("-")
         of_block = self._messages.Key(position=int(position, 16), digest=bytes.fromhex(digest))
-        return bytes((await self._node().Get(self._messages.GetRequest(key=of_block))).content)
+        return bytes((await self._node().Get(self._messages.GetRequest(key=of_block), timeout=DEADLINE_S)).content)
 
     def key_of(self, data: bytes) -> str:
         """Return the key that the block with this content has, as text."""

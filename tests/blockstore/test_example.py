@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 
 from segue.model.ids import Version
@@ -84,6 +86,22 @@ async def test_the_client_runs_by_hand(start_ring: StartRing, example: Path, ver
     assert code == 1
     assert "'nonsense': give the" in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("call", ["put", "get"])
+async def test_no_call_of_the_client_lasts_for_ever(
+    start_ring: StartRing, client_module: Any, monkeypatch: pytest.MonkeyPatch, version: int, call: str
+) -> None:
+    """A node that parks calls and never answers them is a call that failed."""
+    monkeypatch.setattr(client_module, "DEADLINE_S", 0.1)
+    ring = await start_ring(1, version=version)
+    await ring.members["n1"].dispatch.quiesce(5)
+    client = ring.client(version)
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await (client.put(b"x") if call == "put" else client.get(client.key_of(b"x")))
+    assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    ring.members["n1"].dispatch.resume()
 
 
 def test_a_process_speaks_one_version(example: Path, client_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,13 @@ from segue.demo.facts import Failure, Reading
 from segue.demo.timeline import Tally
 from segue.demo.worker import LINE_LIMIT_BYTES, Setup
 from segue.errors import SegueError
+from segue.local import last_line
 from segue.model.ids import Version
 
 #: For a worker's imports, on a busy machine.
 _READY_S = 60.0
+#: For an answer, or between two calls of a command that makes many; a call ends within half of it.
+_ANSWER_S = 60.0
 #: For a worker to end by itself once its input has.
 _END_S = 5.0
 
@@ -38,7 +41,10 @@ class Heard:
 
 
 class Clients:
-    """The clients of one version, in a process of their own."""
+    """The clients of one version, in a process of their own.
+
+    Each command raises SegueError if the process does not answer it, or makes no more calls for it.
+    """
 
     def __init__(self, version: Version, process: asyncio.subprocess.Process, heard: Heard, log: Path) -> None:
         self.version = version
@@ -48,15 +54,17 @@ class Clients:
         self._next_id = 0
         #: `{command's id: its answer to come}`
         self._answers: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        #: Of commands that make calls, put off by each tally that has some.
+        self._limits: set[asyncio.Timeout] = set()
 
     async def store(self, files: Sequence[str]) -> tuple[str, ...]:
         """Store files, and return those that could not be, with the reason."""
-        answer = await self._ask(do="store", files=files)
+        answer = await self._ask(calls=True, do="store", files=files)
         return tuple(answer["faults"])
 
     async def read(self, files: Sequence[str]) -> Reading:
         """Read files back and compare them bit for bit."""
-        answer = await self._ask(do="read", files=files)
+        answer = await self._ask(calls=True, do="read", files=files)
         return Reading(
             version=self.version,
             files=answer["files"],
@@ -77,12 +85,24 @@ class Clients:
         """Tell of random blocks that clients of another version have put."""
         self._say({"heard": [[version, number] for number in numbers]})
 
-    async def _ask(self, **command: Any) -> Mapping[str, Any]:
+    async def _ask(self, *, calls: bool = False, **command: Any) -> Mapping[str, Any]:
         self._next_id += 1
+        number = self._next_id
         answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._answers[self._next_id] = answer
-        self._say({"id": self._next_id, **command})
-        return await answer
+        self._answers[number] = answer
+        self._say({"id": number, **command})
+        limit = asyncio.timeout(_ANSWER_S)
+        try:
+            async with limit:
+                if calls:
+                    self._limits.add(limit)
+                return await answer
+        except TimeoutError:
+            words = f"the process of version {self.version} clients has not answered to {command['do']!r}"
+            raise SegueError(f"{words} for {_ANSWER_S:g} s; its last words: {last_line(self._log)}") from None
+        finally:
+            self._limits.discard(limit)
+            del self._answers[number]
 
     def _say(self, line: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -98,7 +118,9 @@ class Clients:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             self._take(json.loads(line))
-        raise SegueError(f"the process of version {self.version} clients has ended; its last words: {_tail(self._log)}")
+        raise SegueError(
+            f"the process of version {self.version} clients has ended; its last words: {last_line(self._log)}"
+        )
 
     def _take(self, said: Mapping[str, Any]) -> None:
         match said:
@@ -107,8 +129,8 @@ class Clients:
             case {"id": _, "progress": files}:
                 self._heard.progress(self.version, files)
             case {"id": number, "done": True}:
-                answer = self._answers.pop(number)
-                if not answer.done():
+                answer = self._answers.get(number)
+                if answer is not None and not answer.done():
                     answer.set_result(said)
 
     def _take_tally(self, tally: Mapping[str, Any]) -> None:
@@ -123,8 +145,16 @@ class Clients:
                 failures=tuple(Failure(**failure) for failure in tally["failures"]),
             )
         )
+        if tally["calls"]:
+            self._put_off()
         if tally["put"]:
             self._heard.put(self.version, tally["put"])
+
+    def _put_off(self) -> None:
+        until_s = asyncio.get_running_loop().time() + _ANSWER_S
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(until_s)
 
 
 @asynccontextmanager
@@ -166,7 +196,7 @@ async def _set_up(process: asyncio.subprocess.Process, setup: Setup, log: Path) 
     except TimeoutError:
         ready = b""
     if not ready:
-        raise SegueError(f"the process of version {setup.version} clients did not come up: {_tail(log)}")
+        raise SegueError(f"the process of version {setup.version} clients did not come up: {last_line(log)}")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -178,8 +208,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-
-
-def _tail(log: Path) -> str:
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "none"
