@@ -133,6 +133,7 @@ def facts(status: SystemStatus) -> Facts:
         ),
         pids_before={NodeId(name): 100 + index for index, name in enumerate(TIMES)},
         pids_seen={NodeId(name): (100 + index, 200 + index) for index, name in enumerate(TIMES)},
+        pids_left=frozenset(),
         samples=(reading(1, began_s=5, files=4), reading(2, began_s=5, files=4)),
         readings=(reading(1, began_s=40, files=10), reading(2, began_s=40, files=10)),
         rules=Rules(budgets=(Budget(limit=2), Budget(limit=1, per="zone")), canary=Canary(nodes=1, soak_s=3.0)),

@@ -1,11 +1,12 @@
-"""How many were away at once is the largest number of permits out at one moment."""
+"""How many were away at once is the largest number of nodes with a permit, or gone by their own word, at one moment."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue.demo.away import allowed_away, max_away, max_away_per_group
+from segue.demo.away import Absence, absences, allowed_away, max_away, max_away_per_group, without_permit
 from segue.demo.facts import Facts
 from segue.schedule.rules import Budget
 from segue.wire.messages import PermitStatus
@@ -21,8 +22,8 @@ spans = st.lists(
 )
 
 
-def permits_of(given_spans: list[tuple[int, int | None]]) -> list[PermitStatus]:
-    return [
+def permits_of(given_spans: list[tuple[int, int | None]]) -> Sequence[Absence]:
+    permits = [
         PermitStatus(
             permit=f"p{index}",
             node=f"n{index}",
@@ -35,6 +36,7 @@ def permits_of(given_spans: list[tuple[int, int | None]]) -> list[PermitStatus]:
         )
         for index, (granted, returned) in enumerate(given_spans)
     ]
+    return absences(permits, ())
 
 
 @given(spans)
@@ -51,11 +53,25 @@ def test_one_that_goes_as_another_returns_does_not_meet_it() -> None:
     assert max_away(permits_of([(0, 5), (5, 8)])) == 1
 
 
+def test_a_node_is_away_once_however_often_it_is_said() -> None:
+    one = permits_of([(0, 5)])[0]
+    assert max_away([one, one]) == 1
+
+
+def test_what_nodes_say_counts_as_permits_do(facts: Facts) -> None:
+    assert facts.status is not None
+    nodes = facts.status.nodes
+    assert max_away(absences((), nodes)) == 1
+    assert without_permit((), nodes) == ["n1", "n2", "n3", "n4"]
+    assert without_permit(facts.status.permits, nodes) == []
+
+
 def test_groups_are_counted_apart(facts: Facts) -> None:
     assert facts.status is not None
     nodes, permits = facts.status.nodes, facts.status.permits
-    assert max_away_per_group(permits, nodes, Budget(limit=1, per="zone")) == {"a": 1, "b": 1, "c": 1}
-    assert max_away_per_group(permits, nodes, Budget(limit=2)) == {"": 2}
+    away = absences(permits, nodes)
+    assert max_away_per_group(away, nodes, Budget(limit=1, per="zone")) == {"a": 1, "b": 1, "c": 1}
+    assert max_away_per_group(away, nodes, Budget(limit=2)) == {"": 2}
 
 
 def test_all_budgets_together_say_how_many_may_be_away(facts: Facts) -> None:

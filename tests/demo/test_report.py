@@ -53,11 +53,12 @@ def test_a_node_that_never_upgraded(facts: Facts) -> None:
     status = facts.status.model_copy(update={"nodes": (node,), "permits": ()})
     facts = replace(facts, status=status)
     row = compose(facts, judge(facts))["nodes"][0]
-    assert (row["to_version"], row["pids"], row["pause_ms"]) == (1, [100], None)
+    assert (row["to_version"], row["pids"], row["pause_ms"]) == (1, [100, None], None)
 
 
 def test_nothing_observed(facts: Facts) -> None:
-    facts = replace(facts, status=None, readings=(), samples=(), published_at=None)
+    facts = replace(facts, status=None, readings=(), samples=(), published_at=None, pids_before={})
     report = compose(facts, judge(facts))
+    assert all(row["pids"] == [None, None] for row in report["nodes"])
     assert json.loads(json.dumps(report)) == report
     assert report["calls"]["matrix"] == []

@@ -111,6 +111,13 @@ def test_a_process_that_is_not_the_one_it_was(facts: Facts) -> None:
     assert failed(replace(facts, pids_before=before)) == [ONCE]
 
 
+def test_a_process_that_did_not_end(facts: Facts) -> None:
+    """Two processes of one node are no replacement."""
+    left = replace(facts, pids_left=frozenset({101}))
+    assert failed(left) == [ONCE]
+    assert detail(left, ONCE) == "n2's process 101 has not ended"
+
+
 def test_a_restart_after_the_upgrade(facts: Facts, with_status: WithStatus) -> None:
     nodes = last(facts).nodes
     restarted = with_status(nodes=(nodes[0].model_copy(update={"pid": 999}), *nodes[1:]))
@@ -134,6 +141,32 @@ def test_too_many_away_in_the_system(facts: Facts, with_status: WithStatus, mome
     three = with_status(permits=(permits[0], longer, long, permits[3]))
     assert failed(three) == [AWAY]
     assert "3 of 2" in detail(three, AWAY)
+
+
+@pytest.mark.parametrize("change", ["no permit", "another's", "before it", "after it"])
+def test_a_node_that_goes_outside_of_its_permit(
+    facts: Facts, with_status: WithStatus, moment: Moment, change: str
+) -> None:
+    """What the server granted says nothing about a node that goes without asking, too early or too long."""
+    *others, own = last(facts).permits
+    changed = {
+        "no permit": [],
+        "another's": [own.model_copy(update={"node": "n1"})],
+        "before it": [own.model_copy(update={"granted_at": moment(12.1)})],
+        "after it": [own.model_copy(update={"returned_at": moment(12.2)})],
+    }[change]
+    outside = with_status(permits=(*others, *changed))
+    assert failed(outside) == [AWAY]
+    assert "outside of its permit: n4" in detail(outside, AWAY)
+
+
+def test_nodes_that_were_away_at_once_by_their_own_word(facts: Facts, with_status: WithStatus, moment: Moment) -> None:
+    """Whatever the permits say: n4 left while n1, of its zone, was away."""
+    nodes = last(facts).nodes
+    row = nodes[3].upgrades[0].model_copy(update={"quiesced_at": moment(2.1), "serving_at": moment(2.2)})
+    both = with_status(nodes=(*nodes[:3], nodes[3].model_copy(update={"upgrades": (row,)})))
+    assert AWAY in failed(both)
+    assert "2 of 1 in one zone" in detail(both, AWAY)
 
 
 def test_a_node_that_did_not_wait_for_the_canary(facts: Facts, with_status: WithStatus, moment: Moment) -> None:

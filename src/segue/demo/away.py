@@ -1,47 +1,82 @@
-"""How many nodes were away at once, from the permits."""
+"""How many nodes were away at once: by the permits that the server gave, and by what the nodes themselves noted."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from segue.schedule.rules import Budget
 from segue.wire.messages import NodeStatus, PermitStatus
 
 
-def max_away(permits: Iterable[PermitStatus]) -> int:
-    """Return the largest number of permits that were out at one moment.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """A time for which a node was away, from `since` until the moment before `until`; None if it still is."""
 
-    A permit is out from the moment it is granted until the moment before it is returned, so one that
-    is granted as another is returned does not meet it.
+    node: str
+    since: datetime
+    until: datetime | None
+
+
+def absences(permits: Iterable[PermitStatus], nodes: Iterable[NodeStatus]) -> Sequence[Absence]:
+    """Return when nodes were away: while a permit was out, and from quiesced to serving by the node's own word."""
+    by_permits = [Absence(node=one.node, since=one.granted_at, until=one.returned_at) for one in permits]
+    by_rows = [
+        Absence(node=node.id, since=row.quiesced_at, until=row.serving_at) for node in nodes for row in node.upgrades
+    ]
+    return by_permits + by_rows
+
+
+def max_away(away: Iterable[Absence]) -> int:
+    """Return the largest number of nodes that were away at one moment.
+
+    One that goes as another returns does not meet it, and a node counts once however often it is said to be away.
     """
-    edges: list[tuple[datetime, int]] = []
-    for permit in permits:
-        if permit.returned_at is None:
-            edges.append((permit.granted_at, 1))
-        elif permit.returned_at > permit.granted_at:
-            edges += [(permit.granted_at, 1), (permit.returned_at, -1)]
-    most = away = 0
-    for _, step in sorted(edges):  # -1 sorts before 1
-        away += step
-        most = max(most, away)
+    edges: list[tuple[datetime, int, str]] = []
+    for one in away:
+        if one.until is None:
+            edges.append((one.since, 1, one.node))
+        elif one.until > one.since:
+            edges += [(one.since, 1, one.node), (one.until, -1, one.node)]
+    counts: Counter[str] = Counter()
+    most = 0
+    for _, step, node in sorted(edges):  # -1 sorts before 1
+        counts[node] += step
+        most = max(most, sum(count > 0 for count in counts.values()))
     return most
 
 
-def max_away_per_group(
-    permits: Iterable[PermitStatus], nodes: Iterable[NodeStatus], budget: Budget
-) -> Mapping[str, int]:
+def max_away_per_group(away: Iterable[Absence], nodes: Iterable[NodeStatus], budget: Budget) -> Mapping[str, int]:
     """Return `{group: the largest number of its nodes that were away at once}`, a row per group that has nodes.
 
     Args:
-        permits: past and present.
+        away: past and present.
         nodes: all nodes, with their attributes.
         budget: says what the groups are; without `per`, the whole system is one group, named "".
     """
     groups = {node.id: group_of(node, budget) for node in nodes}
-    grouped: dict[str, list[PermitStatus]] = defaultdict(list)
-    for permit in permits:
-        grouped[groups.get(permit.node, "")].append(permit)
-    return {group: max_away(grouped[group]) for group in sorted({*groups.values(), *grouped})}
+    grouped: dict[str, list[Absence]] = {group: [] for group in groups.values()}
+    for one in away:
+        grouped.setdefault(groups.get(one.node, ""), []).append(one)
+    return {group: max_away(grouped[group]) for group in sorted(grouped)}
+
+
+def without_permit(permits: Iterable[PermitStatus], nodes: Iterable[NodeStatus]) -> Sequence[str]:
+    """Return the nodes of which an upgrade does not lie within one permit of that node, in order."""
+    given = list(permits)
+    return [
+        node.id
+        for node in nodes
+        if any(
+            not any(
+                permit.node == node.id
+                and permit.granted_at <= row.quiesced_at
+                and (permit.returned_at is None or row.serving_at <= permit.returned_at)
+                for permit in given
+            )
+            for row in node.upgrades
+        )
+    ]
 
 
 def group_of(node: NodeStatus, budget: Budget) -> str:

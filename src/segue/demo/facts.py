@@ -80,6 +80,7 @@ class Facts:
         calls: the clients' calls, a row per version.
         pids_before: `{node: pid of its process before the publication}`.
         pids_seen: `{node: every pid that its status ever showed, in order}`.
+        pids_left: of `pids_before`, the processes that had not ended long after the upgrade.
         samples: readings made during the upgrade.
         readings: readings of everything, made after it.
         rules: of the schedule that led from one version to the other.
@@ -97,6 +98,7 @@ class Facts:
     calls: tuple[ClientCalls, ...]
     pids_before: Mapping[NodeId, int]
     pids_seen: Mapping[NodeId, tuple[int, ...]]
+    pids_left: frozenset[int]
     samples: tuple[Reading, ...]
     readings: tuple[Reading, ...]
     rules: Rules

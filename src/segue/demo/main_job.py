@@ -72,6 +72,7 @@ class MainJob:
         self._fleet = LocalSystem(setting.folder, local)
         self._clients: list[Clients] = []
         self._pids_before: dict[NodeId, int] = {}
+        self._pids_left: frozenset[int] = frozenset()
         self._load_began_s = self._load_ended_s = 0.0
 
     async def do(self) -> tuple[Facts, Timeline | None]:
@@ -142,7 +143,11 @@ class MainJob:
         )
         self._step(f"{state}: the load goes on for a while")
         await asyncio.sleep(_AFTER_S)
-        await self._reached(lambda: not any(map(is_alive, self._pids_before.values())), _DRAIN_LIMIT_S)
+        await self._reached(lambda: not self._alive_before(), _DRAIN_LIMIT_S)
+        self._pids_left = self._alive_before()
+
+    def _alive_before(self) -> frozenset[int]:
+        return frozenset(pid for pid in self._pids_before.values() if is_alive(pid))
 
     async def _sample(self, clients: Clients) -> None:
         choices = random.Random(f"{self._setting.seed}/{clients.version}/sample")
@@ -251,6 +256,7 @@ class MainJob:
             calls=seen.calls(),
             pids_before=self._pids_before,
             pids_seen=seen.pids_seen,
+            pids_left=self._pids_left,
             samples=tuple(seen.sampled),
             readings=tuple(seen.readings),
             rules=rules_of(self._setting.example.releases[1], CLASS),

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from segue.demo.away import allowed_away, max_away
+from segue.demo.away import absences, allowed_away, max_away
 from segue.demo.facts import Facts
 from segue.demo.verdict import Check
 from segue.model.ids import NodeId
@@ -31,7 +31,7 @@ def compose(facts: Facts, checks: tuple[Check, ...]) -> dict[str, Any]:
         "files": _files(facts),
         "calls": _calls(facts),
         "nodes": [_node(facts, node) for node in facts.nodes],
-        "max_away": max_away(status.permits) if status else 0,
+        "max_away": max_away(absences(status.permits, status.nodes)) if status else 0,
         "allowed_away": allowed_away(status.nodes if status else (), facts.rules.budgets),
         "schedule": _schedule(facts.rules),
         "checks": [asdict(check) for check in checks],
@@ -93,7 +93,7 @@ def _node(facts: Facts, node: NodeId) -> dict[str, Any]:
         "attributes": dict(status.attributes) if status else {},
         "from_version": row.from_version if row else facts.from_version,
         "to_version": row.to_version if row else _version_of(status),
-        "pids": list(row.pids) if row else [facts.pids_before.get(node)],
+        "pids": list(row.pids) if row else [facts.pids_before.get(node), None],
         "pause_ms": row.pause_ms if row else None,
         "install_future_ms": row.install_future_ms if row else None,
         "transform_ms": row.transform_ms if row else None,

@@ -5,7 +5,7 @@ A check about which nothing was observed is not held.
 
 from dataclasses import dataclass
 
-from segue.demo.away import max_away, max_away_per_group
+from segue.demo.away import absences, max_away, max_away_per_group, without_permit
 from segue.demo.facts import Facts, Reading
 from segue.model.ids import NodeId, Version
 from segue.model.usage import AnsweredBy
@@ -124,6 +124,8 @@ def _replacement_fault(facts: Facts, node: NodeId, status: NodeStatus | None) ->
     pids = status.upgrades[0].pids
     if pids != (before, status.pid) or before == status.pid:
         return f"{node} was process {before}, is {status.pid}, and reports {pids[0]} to {pids[1]}"
+    if before in facts.pids_left:
+        return f"{node}'s process {before} has not ended"
     others = set(facts.pids_seen.get(node, ())) - set(pids)
     if others:
         return f"{node} was also process {_some([str(pid) for pid in sorted(others)])}"
@@ -131,16 +133,19 @@ def _replacement_fault(facts: Facts, node: NodeId, status: NodeStatus | None) ->
 
 
 def _few_away(facts: Facts) -> Check:
-    permits = facts.status.permits if facts.status else ()
-    held, seen = bool(permits), []
+    permits, nodes = facts.status.permits if facts.status else (), _nodes(facts).values()
+    away, free = absences(permits, nodes), without_permit(permits, nodes)
+    held, seen = bool(permits) and not free, []
     for budget in facts.rules.budgets:
-        groups = max_away_per_group(permits, _nodes(facts).values(), budget)
+        groups = max_away_per_group(away, nodes, budget)
         most = max(groups.values(), default=0)
         held = held and most <= budget.limit
         seen.append(f"{most} of {budget.limit}" + (f" in one {budget.per}" if budget.per else ""))
-    if not permits:
+    if free:
+        seen.append(f"away outside of its permit: {_some(list(free))}")
+    elif not permits:
         seen = ["no node was away"]
-    detail = "; ".join(seen) or f"at most {max_away(permits)} at once, any number allowed"
+    detail = "; ".join(seen) or f"at most {max_away(away)} at once, any number allowed"
     return Check(name="never more nodes away than the schedule allows", held=held, detail=detail)
 
 
