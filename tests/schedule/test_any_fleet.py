@@ -10,7 +10,7 @@ from hypothesis.strategies import DrawFn
 
 from segue.model.fleet import Fleet, NodeFact
 from segue.model.ids import ClassName, NodeId, Version
-from segue.schedule import Budget, Canary, CanaryFailed, Rules, decide
+from segue.schedule import Behind, Budget, BudgetSpent, Canary, CanaryAway, CanaryFailed, Rules, decide
 
 BLOCKS, EDGE = ClassName("BlockNode"), ClassName("Edge")
 NOON = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
@@ -31,20 +31,20 @@ RULES = st.builds(
 @st.composite
 def fleets(draw: DrawFn) -> Fleet:
     """Draw a fleet: mostly of nodes that make sense, and some that only a confused server would tell of."""
-    sometime = st.none() | MOMENTS
+    seldom = st.sampled_from([False] * 5 + [True])
     facts = [
         NodeFact(
             id=NodeId(f"n{number}"),
             class_name=draw(st.sampled_from([BLOCKS, BLOCKS, BLOCKS, EDGE])),
             version=Version(draw(st.sampled_from([1, 1, 1, 0, 2, 3]))),
             attributes=draw(ATTRIBUTES),
-            last_seen=draw(MOMENTS),
-            away_since=draw(st.none() | st.none() | MOMENTS),
-            waits_since=draw(sometime),
-            upgraded_at=draw(st.none() | st.none() | MOMENTS),
-            failed=draw(st.sampled_from([False, False, False, True])),
+            last_seen=draw(MOMENTS) if draw(seldom) else NOON,
+            away_since=draw(MOMENTS) if draw(seldom) else None,
+            waits_since=None if draw(seldom) else draw(MOMENTS),
+            upgraded_at=draw(MOMENTS) if draw(seldom) else None,
+            failed=draw(seldom),
         )
-        for number in range(draw(st.integers(0, 8)))
+        for number in range(draw(st.sampled_from([8, 6, 5, 4, 3, 2, 1, 0])))
     ]
     return Fleet.of(BLOCKS, Version(2), facts)
 
@@ -96,6 +96,24 @@ def test_a_refusal_is_no_whim(fleet: Fleet, rules: Rules) -> None:
     for node in decision.refusals:
         seen = NOON - fleet.nodes[node].last_seen < timedelta(seconds=60)
         assert (node in free.grants) is seen
+
+
+@STEADY
+@given(fleet=fleets(), rules=RULES)
+def test_a_refusal_is_true(fleet: Fleet, rules: Rules) -> None:
+    """Who is called away is away or silent; who is said to stand before does, and may go."""
+    decision = decide(fleet, rules, NOON)
+    asked = [fact.id for fact in fleet.requests()]
+    for node, refusal in decision.refusals.items():
+        match refusal.reason:
+            case BudgetSpent(away=away):
+                facts = [fleet.nodes[other] for other in away]
+                assert all(fact.away_since or fact.is_silent(NOON, rules.stale_s) for fact in facts)
+            case CanaryAway(node=canary):
+                assert fleet.nodes[canary].away_since
+            case Behind(node=before):
+                assert before in decision.grants
+                assert asked.index(before) < asked.index(node)
 
 
 @STEADY

@@ -7,7 +7,7 @@ import pytest
 
 from segue.model.fleet import Fleet, NodeFact
 from segue.model.ids import ClassName, NodeId, Version
-from segue.schedule import Budget, BudgetSpent, Canary, CanarySoaks, Decision, Rules, decide
+from segue.schedule import Behind, Budget, BudgetSpent, Canary, CanarySoaks, Decision, Rules, decide
 
 Fact = Callable[..., NodeFact]
 Decide = Callable[..., Decision]
@@ -56,6 +56,48 @@ class TestOrder:
         assert list(decision.refusals) == ["n2"]
 
 
+class TestBehind:
+    """Who could go were it not for a node that asked before hears just that: nobody is away yet."""
+
+    def test_the_oldest_that_takes_the_place_is_named(self, decided: Decide, fact: Fact) -> None:
+        decision = decided(
+            Rules(budgets=(Budget(limit=2), Budget(limit=1, per="zone"))),
+            fact("n1", waits=9, zone="a"),
+            fact("n2", waits=8, zone="b"),
+            fact("n3", waits=7, zone="b"),
+            fact("n4", waits=6, zone="c"),
+        )
+        assert decision.grants == ("n1", "n2")
+        assert {node: refusal.reason for node, refusal in decision.refusals.items()} == {
+            "n3": Behind(node=NodeId("n1")),
+            "n4": Behind(node=NodeId("n1")),
+        }
+
+    def test_one_in_another_group_is_in_nobodys_way(self, decided: Decide, fact: Fact) -> None:
+        decision = decided(
+            Rules(budgets=(Budget(limit=1, per="zone"),)),
+            fact("n1", waits=9, zone="a"),
+            fact("n2", waits=8, zone="b"),
+            fact("n3", waits=7, zone="b"),
+        )
+        assert texts(decision) == {"n3": "n2 asked before"}
+
+    def test_what_holds_anyway_is_said_first(self, decided: Decide, fact: Fact) -> None:
+        decision = decided(
+            Rules(budgets=(Budget(limit=2), Budget(limit=1, per="zone"))),
+            fact("n1", away=9, zone="a"),
+            fact("n2", waits=8, zone="b"),
+            fact("n3", waits=7, zone="a"),
+            fact("n4", waits=6, zone="c"),
+        )
+        assert texts(decision) == {"n3": "zone a: 1 of 1 is away (n1)", "n4": "n2 asked before"}
+
+    def test_the_second_canary(self, decided: Decide, fact: Fact) -> None:
+        rules = Rules(budgets=(), canary=Canary(nodes=2, soak_s=30))
+        decision = decided(rules, fact("n1", away=9), fact("n2", waits=8), fact("n3", waits=7))
+        assert texts(decision) == {"n3": "n2 asked before"}
+
+
 class TestBudgets:
     def test_without_a_budget_all_go(self, decided: Decide, fact: Fact) -> None:
         assert decided(ANY, *(fact(f"n{i}", waits=9) for i in range(5))).grants == ("n0", "n1", "n2", "n3", "n4")
@@ -94,7 +136,7 @@ class TestBudgets:
             fact("n4", waits=6, zone="c"),
         )
         assert decision.grants == ("n1", "n3")
-        assert texts(decision) == {"n2": "zone a: 1 of 1 is away (n1)", "n4": "2 of 2 nodes are away (n1, n3)"}
+        assert texts(decision) == {"n2": "n1 asked before", "n4": "n1 asked before"}
 
     def test_nodes_without_the_attribute_share_a_group(self, decided: Decide, fact: Fact) -> None:
         decision = decided(
@@ -104,7 +146,7 @@ class TestBudgets:
             fact("n3", waits=7, zone="a"),
         )
         assert decision.grants == ("n1", "n3")
-        assert texts(decision) == {"n2": "zone (none): 1 of 1 is away (n1)"}
+        assert texts(decision) == {"n2": "n1 asked before"}
 
     def test_a_long_list_is_cut(self, decided: Decide, fact: Fact) -> None:
         away = [fact(f"n{i}", away=1) for i in range(9)]
@@ -178,7 +220,8 @@ class TestCanary:
     def test_only_so_many_go_first(self, decided: Decide, fact: Fact) -> None:
         decision = decided(self.RULES, fact("n1", waits=2), fact("n2", waits=3))
         assert decision.grants == ("n2",)
-        assert texts(decision) == {"n1": "canary n2 is away"}
+        assert texts(decision) == {"n1": "n2 asked before"}
+        assert texts(decided(self.RULES, fact("n1", waits=2), fact("n2", away=3))) == {"n1": "canary n2 is away"}
 
     def test_they_soak(self, decided: Decide, fact: Fact, noon: datetime) -> None:
         decision = decided(self.RULES, fact("n3", version=2, upgraded=10), fact("n1", waits=2))
@@ -214,7 +257,7 @@ class TestCanary:
         rules = Rules(canary=Canary(nodes=3, soak_s=30))
         decision = decided(rules, fact("n1", waits=2), fact("n2", waits=3))
         assert decision.grants == ("n2",)
-        assert texts(decision) == {"n1": "1 of 1 node is away (n2)"}
+        assert texts(decision) == {"n1": "n2 asked before"}
 
     def test_a_failed_canary_stops_all(self, decided: Decide, fact: Fact) -> None:
         rules = Rules(budgets=(), canary=Canary(nodes=2, soak_s=30))

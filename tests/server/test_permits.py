@@ -5,6 +5,8 @@ import pytest
 from segue.errors import OperatorError
 from segue.testing.server import SYSTEM, Bench, bundle_of
 
+CANARY = 'max_unavailable = 3\ncanary = { nodes = 1, soak = "10s" }'
+
 
 async def fleet(bench: Bench, *nodes: str, schedule: str = "max_unavailable = 1") -> None:
     """Publish two releases; `nodes` run the first, each in the zone that is its first letter."""
@@ -62,8 +64,15 @@ async def test_only_the_node_that_asks_is_granted(bench: Bench) -> None:
     assert (await bench.ask("n2")).permit is None
     bench.clock.move(1)
     await bench.give_back("n1", permit)
-    assert (await bench.ask("n3")).permit is None
-    assert [held.node for held in (await bench.server.status(SYSTEM)).permits] == ["n1"]
+    third = await bench.ask("n3")
+    assert (third.permit, third.reason) == (None, "n2 asked before")
+    status = await bench.server.status(SYSTEM)
+    assert [held.node for held in status.permits] == ["n1"]
+    assert [node.waits_for for node in status.nodes] == [
+        None,
+        "its turn: it is granted when it asks again",
+        "n2 asked before",
+    ]
     assert (await bench.ask("n2")).permit is not None
 
 
@@ -114,8 +123,74 @@ async def test_canary_soaks(bench: Bench) -> None:
 
 async def test_a_failed_canary_stops_the_others(bench: Bench) -> None:
     await fleet(bench, "n1", "n2", schedule='max_unavailable = 2\ncanary = { nodes = 1, soak = "0s" }')
-    await bench.give_back("n1", (await bench.ask("n1")).permit, failure="the self-test failed")
+    await bench.give_back("n1", (await bench.ask("n1")).permit, failure="the self-test failed", final=True)
     assert (await bench.ask("n2")).reason == "canary n1 failed: no other node may go"
+
+
+@pytest.mark.parametrize("next_node", ["n1", "n2"])
+async def test_a_failure_that_passes_stops_nobody(bench: Bench, next_node: str) -> None:
+    """The canary's object did not come to rest in time: that says nothing of the release."""
+    await fleet(bench, "n1", "n2", "n3", schedule=CANARY)
+    permit = (await bench.ask("n1")).permit
+    await bench.give_back("n1", permit, failure="calls inside did not end")
+    (kept,) = (await bench.server.status(SYSTEM)).permits
+    assert (kept.failure, kept.returned_at) == ("calls inside did not end", bench.clock.now())
+    bench.clock.move(1)
+    again = await bench.ask(next_node)
+    assert again.permit is not None
+    await bench.give_back(next_node, again.permit)
+    bench.clock.move(10)
+    assert (await bench.ask("n3")).permit is not None
+
+
+async def test_the_last_failure_counts(bench: Bench) -> None:
+    await fleet(bench, "n1", "n2", schedule=CANARY)
+    await bench.give_back("n1", (await bench.ask("n1")).permit, failure="calls inside did not end")
+    bench.clock.move(1)
+    await bench.give_back("n1", (await bench.ask("n1")).permit, failure="the self-test failed", final=True)
+    for node in ("n1", "n2"):
+        assert (await bench.ask(node)).reason == "canary n1 failed: no other node may go"
+
+
+async def test_a_node_that_joined_is_no_canary(bench: Bench) -> None:
+    """A fresh node on the new version transformed nothing: it says nothing of the upgrade."""
+    await fleet(bench, "n1", "n2", "n3", schedule=CANARY)
+    await bench.beat("n4", 2)
+    assert (await bench.ask("n1")).permit is not None
+    assert [(await bench.ask(node)).reason for node in ("n2", "n3")] == ["canary n1 is away"] * 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reason"),
+    [
+        ("max_unavailable = 1", "1 of 1 node is away (o1)"),
+        ('max_unavailable = 1\nper = "zone"', "zone a: 1 of 1 is away (o1)"),
+        ("max_unavailable = { system = 2, zone = 1 }", "zone a: 1 of 1 is away (o1)"),
+    ],
+)
+async def test_a_budget_is_of_the_whole_system(bench: Bench, schedule: str, reason: str) -> None:
+    """An Origin and an Edge are away in one zone: whoever wrote the budget wants neither that nor two Edges."""
+    for version in (1, 2):
+        await bench.server.publish(bundle_of(version, schedule=schedule, classes=("Origin", "Edge")))
+    await bench.beat("o1", cls="Origin")
+    await bench.beat("e1", cls="Edge")
+    permit = (await bench.ask("o1", cls="Origin")).permit
+    assert permit is not None
+    assert (await bench.ask("e1", cls="Edge")).reason == reason
+    await bench.give_back("o1", permit)
+    assert (await bench.ask("e1", cls="Edge")).permit is not None
+
+
+async def test_a_canary_is_of_its_class(bench: Bench) -> None:
+    """An Origin's upgrade says nothing of how an Edge's will go."""
+    for version in (1, 2):
+        await bench.server.publish(bundle_of(version, schedule=CANARY, classes=("Origin", "Edge")))
+    for node, cls in (("o1", "Origin"), ("e1", "Edge"), ("e2", "Edge")):
+        await bench.beat(node, cls=cls)
+    await bench.give_back("o1", (await bench.ask("o1", cls="Origin")).permit)
+    bench.clock.move(10)
+    assert (await bench.ask("e1", cls="Edge")).permit is not None
+    assert (await bench.ask("e2", cls="Edge")).reason == "canary e1 is away"
 
 
 async def test_a_node_that_failed_may_try_again(bench: Bench) -> None:

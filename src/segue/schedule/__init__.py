@@ -6,6 +6,7 @@ one transaction of `segue.server`; what only the node knows is asked on the node
 
 from segue.schedule.decision import Decision, Refusal, decide
 from segue.schedule.reasons import (
+    Behind,
     BudgetSpent,
     CanaryAway,
     CanaryFailed,
@@ -20,6 +21,7 @@ from segue.schedule.rules import STALE_S, Budget, Canary, Rules
 
 __all__ = [
     "STALE_S",
+    "Behind",
     "Budget",
     "BudgetSpent",
     "Canary",

@@ -1,6 +1,6 @@
 """The decision: who of those that wait may go now, and what the others wait for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from segue.model.fleet import Fleet, NodeFact
 from segue.model.ids import NodeId
 from segue.schedule.budgets import Budgets
 from segue.schedule.canaries import Canaries
-from segue.schedule.reasons import Reason, Silent, until, words
+from segue.schedule.reasons import Behind, BudgetSpent, Reason, Silent, until, words
 from segue.schedule.rules import Rules
 
 
@@ -56,18 +56,38 @@ def decide(fleet: Fleet, rules: Rules, now: datetime) -> Decision:
     Source: docs/decisions/0005.
     """
     assert now.tzinfo is not None, f"now is {now}, which has no time zone: hand in UTC"
-    canaries, budgets = Canaries(fleet, rules, now), Budgets(fleet, rules, now)
+    # A grant is a grant only once somebody is told: what is so already is kept apart from what is decided here.
+    as_it_is, with_grants = _Places(fleet, rules, now), _Places(fleet, rules, now)
     grants: list[NodeId] = []
     refusals: dict[NodeId, Refusal] = {}
     for fact in fleet.requests():
-        reason = _silent(fact, rules, now) or canaries.refuse() or budgets.refuse(fact)
+        reason = _silent(fact, rules, now) or as_it_is.refuse(fact) or _behind(grants, with_grants.refuse(fact))
         if reason is not None:
             refusals[fact.id] = Refusal(reason=reason, text=words(reason, now), until=until(reason))
             continue
-        canaries.take(fact)
-        budgets.take(fact)
+        with_grants.take(fact)
         grants.append(fact.id)
     return Decision(grants=tuple(grants), refusals=refusals)
+
+
+class _Places:
+    def __init__(self, fleet: Fleet, rules: Rules, now: datetime) -> None:
+        self._canaries, self._budgets = Canaries(fleet, rules, now), Budgets(fleet, rules, now)
+
+    def refuse(self, fact: NodeFact) -> Reason | None:
+        return self._canaries.refuse() or self._budgets.refuse(fact)
+
+    def take(self, fact: NodeFact) -> None:
+        self._canaries.take(fact)
+        self._budgets.take(fact)
+
+
+def _behind(grants: Sequence[NodeId], reason: Reason | None) -> Behind | None:
+    """Return the oldest of the grants that are in the way, if some are; `reason` is why, if they were out."""
+    if reason is None:
+        return None
+    in_the_way = set(reason.away) if isinstance(reason, BudgetSpent) else set(grants)
+    return Behind(node=next(node for node in grants if node in in_the_way))
 
 
 def _silent(fact: NodeFact, rules: Rules, now: datetime) -> Silent | None:

@@ -67,7 +67,14 @@ class BudgetSpent:
     silent: tuple[NodeId, ...]
 
 
-Reason: TypeAlias = Silent | CanaryFailed | CanarySilent | CanaryAway | CanarySoaks | BudgetSpent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """Nothing holds the node but that `node`, which may go, asked before and takes its place."""
+
+    node: NodeId
+
+
+Reason: TypeAlias = Silent | CanaryFailed | CanarySilent | CanaryAway | CanarySoaks | BudgetSpent | Behind
 
 
 def words(reason: Reason, now: datetime) -> str:
@@ -90,6 +97,8 @@ def words(reason: Reason, now: datetime) -> str:
             return f"canary {node} soaks until {_moment(until, now)}"
         case BudgetSpent():
             return _spent(reason)
+        case Behind(node=node):
+            return f"{node} asked before"
         case _:
             assert_never(reason)
 
