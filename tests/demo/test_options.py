@@ -7,7 +7,7 @@ import pytest
 
 from segue.demo.main_job import CLASS
 from segue.demo.options import DemoOptions, find_example, find_files, require_matplotlib, rules_of
-from segue.demo.script import open_picture, run
+from segue.demo.script import open_picture, prepare, run
 from segue.errors import OperatorError
 from segue.schedule.rules import Budget
 
@@ -34,6 +34,15 @@ def test_a_folder_without_files(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="there is no file to store"):
         run(DemoOptions(data=tmp_path / "data", report=tmp_path / "report"))
     assert not (tmp_path / "report").exists()
+
+
+def test_an_earlier_runs_report_and_logs_go(tmp_path: Path) -> None:
+    """A report stands beside nothing that it is not of; what is somebody else's stays."""
+    (tmp_path / "demo-logs").mkdir()
+    for name in ("report.json", "timeline.png", "demo-logs/n1.log", "notes.txt"):
+        (tmp_path / name).touch()
+    prepare(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_every_file_of_a_folder_is_found(tmp_path: Path) -> None:

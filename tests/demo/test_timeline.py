@@ -1,5 +1,6 @@
 """Lanes touch from edge to edge, exact instants win over samples, and every call is in the rates once."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.demo.facts import Facts
-from segue.demo.timeline import NodeSample, Tally, Timeline, Window, draw_up, from_json, to_json
+from segue.demo.timeline import NodeSample, Rate, Tally, Timeline, Window, draw_up, from_json, smoothed, to_json
 from segue.model.ids import NodeId, Version
 from segue.wire.messages import NodeStatus, SystemStatus
 
@@ -93,6 +94,37 @@ def test_no_call_is_lost_or_counted_twice(facts: Facts, given_tallies: list[tupl
 def test_failures_fall_into_the_bin_in_which_they_were_told(status: SystemStatus) -> None:
     timeline = draw_up(status, [], [tally(1, 0, 0.25, 10, failed=3)], WINDOW, VERSIONS)
     assert {index: failed for index, failed in enumerate(timeline.failed) if failed} == {8: 3}
+
+
+@given(st.floats(0.01, 30), st.floats(0, 1), st.floats(0.01, 2))
+def test_no_failure_in_the_window_is_left_out(facts: Facts, length_s: float, share: float, tally_s: float) -> None:
+    """However long it is, and wherever in it a tally ends; the bins fill it exactly."""
+    assert facts.status is not None
+    window = Window(start_s=ZERO_S, end_s=ZERO_S + length_s, zero_s=ZERO_S)
+    tallies = [tally(1, share * length_s, share * length_s + tally_s, 10, failed=3), tally(2, -tally_s, 0, 5, failed=1)]
+    timeline = draw_up(facts.status, [], tallies, window, VERSIONS)
+    assert sum(timeline.failed) == 4
+    assert timeline.calls == 15
+    assert timeline.bin_s <= 0.5 + 1e-9
+    assert len(timeline.failed) * timeline.bin_s == pytest.approx(timeline.end_s - timeline.start_s, abs=1e-6)
+
+
+@given(st.floats(-5, 0), st.floats(0.05, 1))
+def test_smoothing_shows_no_call_before_the_publication(facts: Facts, start_s: float, bin_s: float) -> None:
+    """Nor does it take from those after it: in the middle of a plateau it changes nothing."""
+    assert facts.status is not None
+    timeline = replace(draw_up(facts.status, [], [], WINDOW, VERSIONS), start_s=start_s, bin_s=bin_s)
+    begins = [start_s + index * bin_s for index in range(130)]
+    smooth = smoothed(Rate(version=Version(2), calls_per_s=tuple(80.0 * (begin >= 0) for begin in begins)), timeline)
+    assert len(smooth) == len(begins)
+    assert all(value == 0 for value, begin in zip(smooth, begins, strict=True) if begin < -1e-9)
+    assert all(value == pytest.approx(80) for value, begin in zip(smooth, begins, strict=True) if begin > bin_s)
+
+
+def test_smoothing_is_the_mean_of_neighbours(status: SystemStatus) -> None:
+    timeline = replace(draw_up(status, [], [], WINDOW, VERSIONS), start_s=-1.0, bin_s=0.5)
+    rate = Rate(version=Version(1), calls_per_s=(0.0, 90.0, 30.0, 30.0, 90.0))
+    assert smoothed(rate, timeline) == [45, 45, 30, 50, 60]
 
 
 def test_survives_json(status: SystemStatus) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
+from segue.demo.phases import AWAY, ON_THE_WAY, SIMULATING
+from segue.demo.summary import summary
 from segue.demo.verdict import Check
-from segue.demo.watch import LiveWatch, NodeRow, PlainWatch, View, render, summary, watch_on
+from segue.demo.watch import LiveWatch, NodeRow, PlainWatch, View, render, watch_on
+from segue.journey import Phase
 from segue.model.ids import NodeId, Version
 
 PHASES = ("serving", "committing", "handing over", "waiting", "warming", "installing")
@@ -65,6 +68,26 @@ def test_the_table_fits(width: int) -> None:
     assert "1,234,567 calls" in text
     assert "0 failed" in text
     assert "1:13" in text
+
+
+@pytest.mark.parametrize("text", ["[/]", "[bold]x", "[/bold]"])
+def test_brackets_are_shown_as_they_are(text: str) -> None:
+    """They are no markup, on a terminal and in plain lines."""
+    row = replace(view().nodes[0], zone=text, waits_for=text, phase=text)
+    line = next(line for line in lines_of(render(replace(view(), nodes=(row,))), 120) if line.strip().startswith("n1 "))
+    assert line.count(text) == 3
+    console = Console(file=io.StringIO(), width=80)
+    PlainWatch(console).show(replace(view(), step=text))
+    assert isinstance(console.file, io.StringIO)
+    assert text in console.file.getvalue()
+
+
+def test_every_phase_has_one_meaning() -> None:
+    """At rest, on the way or away; a simulating node is on the way."""
+    at_rest = {Phase.NEW, Phase.FETCHING_FIRST, Phase.STARTING_FIRST, Phase.SERVING}
+    assert at_rest | ON_THE_WAY | AWAY == set(Phase)
+    assert len(at_rest) + len(ON_THE_WAY) + len(AWAY) == len(Phase)
+    assert SIMULATING < ON_THE_WAY
 
 
 def test_a_long_step_shows_how_far_it_is() -> None:

@@ -17,7 +17,7 @@ from matplotlib.legend_handler import HandlerBase
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import Transform
 
-from segue.demo.timeline import Lane, Rate, Span, Timeline, from_json
+from segue.demo.timeline import Lane, Span, Timeline, from_json, smoothed
 
 OLD, NEW = "#4a7ab5", "#e0893b"
 AWAY, FAILED, INK, FAINT = "#2b2b33", "#c8283c", "#26262e", "#8a8a96"
@@ -144,21 +144,14 @@ def _milliseconds(value: float) -> str:
 
 def _draw_rates(axes: Axes, timeline: Timeline) -> None:
     centres = [timeline.start_s + (index + 0.5) * timeline.bin_s for index in range(len(timeline.failed))]
-    for rate, color in zip(timeline.rates, (OLD, NEW), strict=True):
-        smooth = _smoothed(rate)
+    smooth_rates = [smoothed(rate, timeline) for rate in timeline.rates]
+    for smooth, color in zip(smooth_rates, (OLD, NEW), strict=True):
         axes.fill_between(centres, smooth, color=color, alpha=0.16, linewidth=0)
         axes.plot(centres, smooth, color=color, linewidth=2.2)
-    axes.set_ylim(0, 1.12 * max((max(_smoothed(rate), default=0.0) for rate in timeline.rates), default=1.0) or 1.0)
+    axes.set_ylim(0, 1.12 * max((max(smooth, default=0.0) for smooth in smooth_rates), default=1.0) or 1.0)
     axes.set_ylabel("calls / s", labelpad=8)
     axes.locator_params(axis="y", nbins=4)
     _quiet(axes, labels=False)
-
-
-def _smoothed(rate: Rate) -> list[float]:
-    """Return the mean of each bin and its neighbours: half a second alone is noise."""
-    values = rate.calls_per_s
-    spans = (values[max(0, index - 1) : index + 2] for index in range(len(values)))
-    return [sum(span) / len(span) for span in spans]
 
 
 def _draw_failed(axes: Axes, timeline: Timeline) -> None:

@@ -17,14 +17,17 @@ from segue.demo import report
 from segue.demo.facts import Facts
 from segue.demo.main_job import MainJob, Setting
 from segue.demo.options import DemoOptions, Example, Source, find_example, find_files, require_matplotlib
+from segue.demo.summary import summary
 from segue.demo.timeline import Timeline, to_json
 from segue.demo.verdict import judge
-from segue.demo.watch import summary, watch_on
+from segue.demo.watch import watch_on
 from segue.errors import OperatorError, SegueError
 from segue.local import last_line
 
 PICTURE_NAME = "timeline.png"
 LOGS_NAME = "logs"
+#: Logs of a run that failed; the name is none that somebody else's folder has, as the next run removes it.
+KEPT_LOGS_NAME = "demo-logs"
 
 _PICTURE_LIMIT_S = 60.0
 _SIGNALLED = 128  # what a shell adds to the number of the signal that ended a process
@@ -49,12 +52,12 @@ def run(options: DemoOptions, console: Console | None = None) -> int:
     require_matplotlib()
     example, source = find_example(), find_files(options.data)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
-    _prepare(options.report)
+    prepare(options.report)
     console.print(f"Segue's demo: {options.nodes} nodes, seed {seed}. Ctrl-C ends it and cleans up.", highlight=False)
     try:
         return asyncio.run(_until_told(_Demo(options, example, source, seed, console)))
     except Exception as error:
-        raise _plain(error, options.report / LOGS_NAME) from error
+        raise _plain(error, options.report / KEPT_LOGS_NAME) from error
 
 
 async def _until_told(demo: "_Demo") -> int:
@@ -93,7 +96,7 @@ class _Demo:
     async def run(self) -> int:
         with tempfile.TemporaryDirectory(prefix="segue-demo-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            kept = self.options.report / LOGS_NAME
+            kept = self.options.report / KEPT_LOGS_NAME
             try:
                 facts, timeline = await self._main_job(folder)
                 held = await self._conclude(facts, timeline, folder)
@@ -102,7 +105,7 @@ class _Demo:
                 raise
             if not held:
                 _keep_logs(folder / "fleet" / LOGS_NAME, kept)
-                self.console.print(f"  logs     {kept}\n", highlight=False)
+                self.console.print(f"  logs     {kept}\n", highlight=False, markup=False)
         return 0 if held else 1
 
     async def _main_job(self, folder: Path) -> tuple[Facts, Timeline | None]:
@@ -130,12 +133,18 @@ class _Demo:
         return held
 
 
-def _prepare(folder: Path) -> None:
-    """Make the report's folder, without what an earlier run said."""
+def prepare(folder: Path) -> None:
+    """Make the report's folder, without what an earlier run left there.
+
+    Raises:
+        OperatorError: it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (report.REPORT_NAME, PICTURE_NAME):
             (folder / name).unlink(missing_ok=True)
+        if (folder / KEPT_LOGS_NAME).is_dir():
+            shutil.rmtree(folder / KEPT_LOGS_NAME)
     except OSError as error:
         raise OperatorError(f"--report {folder}: cannot be written: {error}; name another folder") from error
 

@@ -1,21 +1,19 @@
 """What happened when: lanes of nodes and rates of calls, from samples and exact instants, pure."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from segue.demo.facts import Failure
+from segue.demo.phases import AWAY, SIMULATING
 from segue.model.ids import NodeId, Version
-from segue.wire.messages import SystemStatus, UpgradeRow
+from segue.wire.messages import NodeStatus, SystemStatus, UpgradeRow
 
 #: What a node does: runs the old version; runs it and simulates the new one; is away; runs the new one.
 SpanKind: TypeAlias = Literal["old", "simulating", "away", "new"]
-
-#: Phases of a node whose future simulation is installed, and of one that is away.
-_SIMULATING = {"waiting", "warming", "quiescing", "returning"}
-_AWAY = {"transforming", "starting", "handing over", "resuming"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +97,7 @@ class Timeline:
     Attributes:
         start_s: the left edge.
         end_s: the right edge.
-        bin_s: the width of a bin; the first begins at `start_s`.
+        bin_s: the width of a bin; the first begins at `start_s`, the last ends at `end_s`.
         from_version: what ran first.
         to_version: what was published at 0.
         lanes: a lane per node.
@@ -121,7 +119,10 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The stretch of time that is shown, in seconds since the epoch, and the moment that is called 0."""
+    """The stretch of time that is shown, in seconds since the epoch, and the moment that is called 0.
+
+    No bin is wider than `bin_s`.
+    """
 
     start_s: float
     end_s: float
@@ -145,18 +146,12 @@ def draw_up(
         window: what to show.
         versions: the one that ran first, and the one that was published.
     """
-    bins = max(1, round((window.end_s - window.start_s) / window.bin_s))
-    lanes = tuple(
-        Lane(
-            node=NodeId(node.id),
-            zone=node.attributes.get("zone", ""),
-            spans=_spans([one for one in samples if one.node == node.id], node.upgrades, window, versions),
-            pause_ms=node.upgrades[-1].pause_ms if node.upgrades else None,
-        )
-        for node in status.nodes
-    )
+    length_s = max(window.end_s - window.start_s, 1e-6)
+    bins = max(1, math.ceil(length_s / window.bin_s))
+    window = replace(window, bin_s=length_s / bins)
+    shown = [one for one in tallies if one.to_s >= window.start_s and one.from_s <= window.end_s]
     rates = tuple(
-        Rate(version=version, calls_per_s=_binned([one for one in tallies if one.version == version], window, bins))
+        Rate(version=version, calls_per_s=_binned([one for one in shown if one.version == version], window, bins))
         for version in versions
     )
     return Timeline(
@@ -165,10 +160,19 @@ def draw_up(
         bin_s=window.bin_s,
         from_version=versions[0],
         to_version=versions[1],
-        lanes=lanes,
+        lanes=tuple(_lane(node, samples, window, versions) for node in status.nodes),
         rates=rates,
-        failed=_failed(tallies, window, bins),
-        calls=sum(one.calls for one in tallies if window.start_s <= one.to_s <= window.end_s),
+        failed=_failed(shown, window, bins),
+        calls=sum(one.calls for one in shown),
+    )
+
+
+def _lane(node: NodeStatus, samples: Sequence[NodeSample], window: Window, versions: tuple[Version, Version]) -> Lane:
+    return Lane(
+        node=NodeId(node.id),
+        zone=node.attributes.get("zone", ""),
+        spans=_spans([one for one in samples if one.node == node.id], node.upgrades, window, versions),
+        pause_ms=node.upgrades[-1].pause_ms if node.upgrades else None,
     )
 
 
@@ -200,11 +204,11 @@ def _spans(
 
 
 def _kind(sample: NodeSample, versions: tuple[Version, Version]) -> SpanKind:
-    if sample.phase in _AWAY:
+    if sample.phase in AWAY:
         return "away"
     if sample.version == versions[1]:
         return "new"
-    return "simulating" if sample.phase in _SIMULATING else "old"
+    return "simulating" if sample.phase in SIMULATING else "old"
 
 
 def _binned(tallies: Iterable[Tally], window: Window, bins: int) -> tuple[float, ...]:
@@ -222,12 +226,28 @@ def _binned(tallies: Iterable[Tally], window: Window, bins: int) -> tuple[float,
 
 
 def _failed(tallies: Iterable[Tally], window: Window, bins: int) -> tuple[int, ...]:
+    """Put each tally's failures into the bin in which it ended, or into the last one: none is left out."""
     failed = [0] * bins
     for tally in tallies:
         index = int((tally.to_s - window.start_s) // window.bin_s)
-        if tally.failed and 0 <= index < bins:
-            failed[index] += tally.failed
+        failed[min(bins - 1, index)] += tally.failed
     return tuple(failed)
+
+
+def smoothed(rate: Rate, timeline: Timeline) -> list[float]:
+    """Return the mean of each bin and its neighbours, as half a second alone is noise.
+
+    What was before the publication and what came after it do not mix: no call is shown before it can have been made.
+    """
+    first = -timeline.start_s / timeline.bin_s
+    before, after = (min(len(rate.calls_per_s), max(0, edge)) for edge in (math.floor(first), math.ceil(first)))
+    values = rate.calls_per_s
+    return [mean for side in (values[:before], values[before:after], values[after:]) for mean in _means(side)]
+
+
+def _means(values: Sequence[float]) -> list[float]:
+    spans = (values[max(0, index - 1) : index + 2] for index in range(len(values)))
+    return [sum(span) / len(span) for span in spans]
 
 
 def to_json(timeline: Timeline) -> str:

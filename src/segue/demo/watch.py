@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -14,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from segue.demo.verdict import Check
+from segue.demo.phases import AWAY, ON_THE_WAY
 from segue.model.ids import NodeId, Version
 
 OLD_STYLE, NEW_STYLE = "dodger_blue1", "dark_orange"
@@ -24,9 +23,6 @@ _PLAIN_EVERY_S = 5.0
 
 #: Columns from which on the table also says what nodes wait for.
 _WIDE = 110
-
-_AWAY = {"quiescing", "transforming", "starting", "handing over", "resuming"}
-_ON_THE_WAY = {"fetching", "installing", "waiting", "warming", "committing", "returning"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +144,7 @@ class PlainWatch:
 
     def _say(self, view: View, text: str) -> None:
         self._said_s = self._monotonic()
-        self._console.print(f"{view.elapsed_s:6.1f} s  {text}", highlight=False, soft_wrap=True)
+        self._console.print(f"{view.elapsed_s:6.1f} s  {text}", highlight=False, markup=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
@@ -224,14 +220,14 @@ class _NodeTable:
             table.add_column("waits for", style="dim", no_wrap=True, overflow="ellipsis", ratio=1)
         for row in view.nodes:
             cells = _cells(row, view)
-            table.add_row(*cells, row.waits_for or "") if wide else table.add_row(*cells)
+            table.add_row(*cells, Text(row.waits_for or "")) if wide else table.add_row(*cells)
         yield table
 
 
 def _cells(row: NodeRow, view: View) -> tuple[RenderableType, ...]:
     return (
         Text(row.id, style="bold"),
-        row.zone,
+        Text(row.zone),
         _version(row, view),
         _phase(row),
         str(row.pid) if row.pid else "",
@@ -250,9 +246,9 @@ def _version(row: NodeRow, view: View) -> Text:
 
 
 def _phase(row: NodeRow) -> Text:
-    if row.phase in _AWAY:
+    if row.phase in AWAY:
         return Text(f"◌ {row.phase}", style="bold red")
-    if row.phase in _ON_THE_WAY:
+    if row.phase in ON_THE_WAY:
         return Text(f"● {row.phase}", style="yellow")
     return Text(f"● {row.phase}", style="green" if row.phase == "serving" else "dim")
 
@@ -280,24 +276,3 @@ def _calls_line(view: View) -> RenderableType:
     text.append(f"   {view.calls:,} calls   ")
     text.append(f"{view.failed:,} failed", style="bold red" if view.failed else "bold green")
     return text
-
-
-def summary(checks: tuple[Check, ...], report: Path, picture: Path) -> RenderableType:
-    """Return what is shown at the end: each check, and where the report is."""
-    table = Table.grid(padding=(0, 1))
-    table.add_column(width=3, justify="right")
-    table.add_column()
-    for check in checks:
-        mark = Text("✓", style="bold green") if check.held else Text("✗", style="bold red")
-        words = Text(check.name).append(f" · {check.detail}", style="dim" if check.held else "red")
-        table.add_row(mark, words)
-    missed = sum(not check.held for check in checks)
-    verdict = (
-        Text("  All of it was observed.", style="bold green")
-        if not missed
-        else Text(f"  {missed} of {len(checks)} did not hold.", style="bold red")
-    )
-    where = Table.grid(padding=(0, 2))
-    where.add_row("  report", Text(str(report), overflow="fold"))
-    where.add_row("  picture", Text(str(picture), overflow="fold"))
-    return Group(Text(), table, Text(), verdict, Text(), where, Text())

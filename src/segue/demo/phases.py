@@ -1,0 +1,10 @@
+"""What the phases of a node's journey mean to whoever watches."""
+
+from segue.journey import Phase
+
+#: Calls wait, or are about to.
+AWAY = frozenset({Phase.QUIESCING, Phase.TRANSFORMING, Phase.STARTING, Phase.HANDING_OVER, Phase.RESUMING})
+#: It runs the old version, and its future simulation is installed.
+SIMULATING = frozenset({Phase.WAITING, Phase.WARMING, Phase.RETURNING})
+#: It serves, and something is under way.
+ON_THE_WAY = SIMULATING | {Phase.FETCHING, Phase.INSTALLING, Phase.COMMITTING}
