@@ -3,7 +3,7 @@
 Module `blockstore.node` of release 2 is `segue_release_2.blockstore.node` to the machinery, which does
 the rest as always: locks between threads, circular imports, taking away what failed half way.
 
-Source: docs/decisions/0012.
+Source: docs/decisions/0011.
 """
 
 import importlib
