@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -29,15 +29,29 @@ async def test_a_release_is_announced_as_it_was_published(bench: Bench) -> None:
     assert await bench.server.fetch(sha(first)) == first
 
 
-async def test_publishing_again_changes_nothing(bench: Bench) -> None:
+@pytest.mark.parametrize("later_s", [0, 60])
+async def test_publishing_again_changes_nothing(bench: Bench, later_s: int) -> None:
     bundle = bundle_of(1)
     path = f"/v1/releases?sha256={sha(bundle)}"
     first = await bench.http.post(path, content=bundle)
-    bench.clock.move(60)
+    bench.clock.move(later_s)
     again = await bench.http.post(path, content=bundle)
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json() == again.json()
     assert len(await bench.server.releases(SYSTEM)) == 1
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"half"), lambda file: file.write_bytes(
+    b"x" * file.stat().st_size)], ids=["lost", "cut", "changed"])  # fmt: skip
+async def test_publishing_again_restores_a_bundle(
+    bench: Bench, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    bundle = bundle_of(1)
+    await bench.server.publish(bundle)
+    damage(tmp_path / "bundles" / sha(bundle))
+    response = await bench.http.post(f"/v1/releases?sha256={sha(bundle)}", content=bundle)
+    assert response.status_code == 200
+    assert await bench.server.fetch(sha(bundle)) == bundle
 
 
 @pytest.mark.parametrize(
@@ -66,6 +80,8 @@ async def test_a_release_never_changes(bench: Bench) -> None:
     assert (status, refusal["family"]) == (409, "release")
     assert "has a release 1 already" in refusal["message"]
     assert "publish it as version 2" in refusal["message"]
+    with pytest.raises(OperatorError, match="there is no bundle"):
+        await bench.server.fetch(sha(other))
 
 
 async def test_systems_have_histories_of_their_own(bench: Bench) -> None:

@@ -115,7 +115,7 @@ class Endpoints:
     ) -> ReleaseNotice:
         """Make a bundle the next release of the system that its manifest names.
 
-        Publishing the same bytes again changes nothing and is answered with 200.
+        Publishing the same bytes again is answered with 200; it restores the bundle if it was lost.
         """
         release, is_new = publish(self._store, self._bundles, bundle, sha256=sha256, now=self._clock.now())
         response.status_code = 201 if is_new else 200
@@ -132,7 +132,7 @@ class Endpoints:
         """Return the bundle with this hash; it never changes, so a copy may be kept for ever."""
         size_bytes = self._bundles.size_of(sha256)
         if size_bytes is None:
-            raise NotThereError(f"there is no bundle with SHA-256 {sha256}: list the system's releases")
+            raise NotThereError(f"there is no bundle with SHA-256 {sha256}: publish it, or list the system's releases")
         tag = f'"{sha256}"'
         headers = {"ETag": tag, "Cache-Control": "public, max-age=31536000, immutable"}
         if seen is not None and (tag in seen or seen.strip() == "*"):

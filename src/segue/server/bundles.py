@@ -1,12 +1,13 @@
 """The bundles, each in a file named by its hash."""
 
-import os
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from segue.errors import OperatorError
 from segue.model.ids import ContentHash
+from segue.release.durable import sync_path
 
 _CHUNK_BYTES = 1 << 20
 
@@ -31,13 +32,15 @@ class BundleFolder:
             ) from error
 
     def keep(self, sha256: ContentHash, bundle: bytes) -> None:
-        """Have the bundle on disk, whole, when this returns; a crash before leaves none. May run twice.
+        """Have the bundle on disk, whole, when this returns; a crash before leaves none.
+
+        May run twice; a bundle that was lost or damaged meanwhile is there again.
 
         Raises:
             OperatorError: the disk does not take it.
         """
         try:
-            if not self._file(sha256).exists():
+            if not self._is_whole(sha256):
                 self._write(self._file(sha256), bundle)
         except OSError as error:
             raise OperatorError(
@@ -61,22 +64,25 @@ class BundleFolder:
     def _file(self, sha256: ContentHash) -> Path:
         return self._folder / sha256
 
+    def _is_whole(self, sha256: ContentHash) -> bool:
+        try:
+            with self._file(sha256).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        except FileNotFoundError:
+            return False
+
     def _write(self, target: Path, bundle: bytes) -> None:
         descriptor, name = tempfile.mkstemp(prefix=".incoming-", dir=self._folder)
+        incoming = Path(name)
         try:
             with open(descriptor, "wb") as file:
                 file.write(bundle)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, target)
+            sync_path(incoming)
+            incoming.replace(target)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            incoming.unlink(missing_ok=True)
             raise
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_path(self._folder)
 
     def __repr__(self) -> str:
         return f"BundleFolder({str(self._folder)!r})"

@@ -16,7 +16,7 @@ from segue.wire.messages import ReleaseNotice
 def publish(
     store: Store, bundles: BundleFolder, bundle: bytes, *, sha256: ContentHash, now: datetime
 ) -> tuple[Release, bool]:
-    """Make `bundle` the next release of its system; publishing it again changes nothing.
+    """Make `bundle` the next release of its system; publishing it again at most restores its lost bytes.
 
     The author's code is not loaded.
 
@@ -35,13 +35,24 @@ def publish(
         ReleaseError: it is no bundle, its manifest is wrong, or its version is not the next one.
         OperatorError: the bytes cannot be kept.
     """
+    release = _release_in(bundle, sha256, now)
+    before = store.history_of(release.system)
+    _check_fits(release, before)
+    # Also where it is published already: its file may have been lost since.
+    bundles.keep(sha256, bundle)
+    # Somebody else may have published meanwhile: the history that counts is the one that stands now.
+    published = _as_published(release, store.append(release))
+    return published, published == release and release.version > len(before)
+
+
+def _release_in(bundle: bytes, sha256: ContentHash, now: datetime) -> Release:
     found = hashlib.sha256(bundle).hexdigest()
     if found != sha256:
         raise TrustError(
             f"the bundle has SHA-256 {found}, the request says {sha256}: it changed on its way; send it again"
         )
     manifest = manifest_of(bundle)
-    release = Release(
+    return Release(
         system=manifest.system,
         version=manifest.version,
         sha256=sha256,
@@ -50,15 +61,6 @@ def publish(
         published_at=now,
         manifest=manifest.model_dump_json(exclude_none=True),
     )
-    history = store.history_of(release.system)
-    if len(history) >= release.version:
-        return _as_published(release, history), False
-    _check_next(release, history)
-    bundles.keep(sha256, bundle)
-    # Somebody else may have published meanwhile: the history that counts is the one that stands now.
-    history = store.append(release)
-    published = _as_published(release, history)
-    return published, published == release
 
 
 def notice_of(release: Release) -> ReleaseNotice:
@@ -72,9 +74,11 @@ def notice_of(release: Release) -> ReleaseNotice:
     )
 
 
-def _check_next(release: Release, history: Sequence[Release]) -> None:
+def _check_fits(release: Release, history: Sequence[Release]) -> None:
     newest = len(history)
-    if release.version != newest + 1:
+    if release.version <= newest:
+        _as_published(release, history)
+    elif release.version != newest + 1:
         has = f"release {newest}; the next is {newest + 1}" if newest else "no release yet; the first is 1"
         raise HistoryError(f"{release.system} has {has}, this bundle says {release.version}")
 
