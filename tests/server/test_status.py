@@ -52,6 +52,19 @@ async def test_counts_of_other_processes_and_methods_are_added(bench: Bench) -> 
     assert all(isinstance(row, UsageStatus) for row in status.usage)
 
 
+async def test_no_count_is_too_large_to_be_added(bench: Bench) -> None:
+    """A node with a bug must not take the status from everybody, for good."""
+    most = 2**53
+    rows = [calls(most, method=f"/s/{number}") for number in range(1025)]
+    for start in range(0, len(rows), 205):
+        await bench.beat("n1", usage=tuple(rows[start : start + 205]))
+    status = await bench.server.status(SYSTEM)
+    assert status.nodes[0].answered == {1: 1025 * most}
+    assert [row.count for row in status.usage] == [1025 * most]
+    with pytest.raises(ValueError, match="less than or equal to 9007199254740992"):
+        calls(most + 1)
+
+
 async def test_a_node_is_shown_as_it_was_last_heard(bench: Bench) -> None:
     await bench.beat("n1", zone="b")
     bench.clock.move(5)

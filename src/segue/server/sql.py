@@ -35,6 +35,7 @@ BUSY_TIMEOUT_S = 5.0
 #: More than the threads that answer requests (40 by default), so that none waits for a connection.
 CONNECTIONS = 48
 
+_HALF_BITS = 32
 _CALLS_COLUMNS = set(CallsRow.__table__.c.keys()) - {"system", "node"}
 
 
@@ -134,7 +135,12 @@ class SqlStore:
             CallsRow.from_node,
             CallsRow.outcome,
         )
-        sums = select(*kind, func.sum(CallsRow.count)).where(CallsRow.system == system).group_by(*kind).order_by(*kind)
+        # SQLite refuses a sum beyond 63 bits, and would then have no status for anybody: the halves stay far below.
+        halves = (
+            func.sum(CallsRow.count.bitwise_rshift(_HALF_BITS)),
+            func.sum(CallsRow.count.bitwise_and((1 << _HALF_BITS) - 1)),
+        )
+        sums = select(*kind, *halves).where(CallsRow.system == system).group_by(*kind).order_by(*kind)
         with self._session(self._engine) as session:
             return tuple(
                 UsageSum(
@@ -144,9 +150,11 @@ class SqlStore:
                     answered_by=cast(AnsweredBy, answered_by),
                     from_node=from_node,
                     outcome=outcome,
-                    count=count,
+                    count=(high << _HALF_BITS) + low,
                 )
-                for node, node_version, caller_version, answered_by, from_node, outcome, count in session.execute(sums)
+                for node, node_version, caller_version, answered_by, from_node, outcome, high, low in session.execute(
+                    sums
+                )
             )
 
     def _prepare(self) -> None:

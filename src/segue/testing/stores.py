@@ -43,7 +43,7 @@ USAGE: SearchStrategy[list[UsageRow]] = st.lists(
         answered_by=st.sampled_from(["current", "past", "future"]),
         from_node=st.booleans(),
         outcome=st.sampled_from(["OK", "NOT_FOUND"]),
-        count=st.integers(0, 2**40),
+        count=st.integers(0, 2**53),
     ),
     max_size=5,
 )

@@ -12,8 +12,10 @@ Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 ReleaseVersion = Annotated[int, Field(ge=1, le=2**31 - 1)]
 #: A version, or 0 where there is none.
 VersionOrNone = Annotated[int, Field(ge=0, le=2**31 - 1)]
-#: Calls or bytes; a database column holds it, hence the upper end.
+#: Bytes; a database column holds it, hence the upper end.
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
+#: Calls of one kind; every reader of JSON has whole numbers up to here.
+Count = Annotated[int, Field(ge=0, le=2**53)]
 Sha256 = Annotated[str, Field(pattern=f"^{CONTENT_HASH_PATTERN}$")]
 
 
@@ -54,7 +56,7 @@ class UsageRow(Message):
     answered_by: AnsweredBy
     from_node: bool
     outcome: str
-    count: Amount
+    count: Count
 
 
 class UpgradeRow(Message):
