@@ -12,6 +12,7 @@ from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.server import sql
 from segue.server.sql import SqlStore
 from segue.server.store import Granted, NodeRecord, Permit, Picture, Verdict
+from segue.wire import client
 from segue.wire.messages import Heartbeat
 
 SYSTEM = SystemName("blockstore")
@@ -112,6 +113,30 @@ def test_a_database_of_another_schema_is_refused_and_left_alone(tmp_path: Path, 
         SqlStore(path)
     with closing(sqlite3.connect(path)) as raw:
         assert raw.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'nodes'").fetchone() == (0,)
+
+
+def test_one_deadline_holds_for_all_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waited for the other threads waits so much less for other processes, and hears of it before its own limit."""
+    assert 2 * sql.BUSY_TIMEOUT_S <= client.TIMEOUT_S
+    now = [100.0]
+    monkeypatch.setattr(sql, "monotonic", lambda: now[0])
+
+    class SlowTurn:
+        def acquire(self, timeout: float) -> bool:
+            assert timeout == sql.BUSY_TIMEOUT_S
+            now[0] += 3
+            return True
+
+        def release(self) -> None:
+            pass
+
+    with closing(SqlStore(tmp_path / "database.sqlite")) as store:
+        monkeypatch.setattr(store, "_turn", SlowTurn())
+        with store._writing() as session:
+            assert session.connection().exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 2000
+        monkeypatch.undo()
+        with store._writing() as session:
+            assert session.connection().exec_driver_sql("PRAGMA busy_timeout").scalar_one() > 4000
 
 
 def test_a_busy_database_is_asked_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from sqlite3 import Connection as SQLiteConnection
+from time import monotonic
 from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, func, select
@@ -30,7 +31,8 @@ from segue.server.store import (
 )
 from segue.wire.messages import UsageRow
 
-#: How long a transaction waits for its turn before it is given up; a client's request waits longer.
+#: How long a transaction waits, for other threads and other processes together, before it is given up; a
+#: client's request waits longer.
 BUSY_TIMEOUT_S = 5.0
 #: More than the threads that answer requests (40 by default), so that none waits for a connection.
 CONNECTIONS = 48
@@ -53,9 +55,6 @@ class SqlStore:
         self._path = path
         self._turn = threading.Lock()
         self._engine = _engine(path)
-        # SQLite's plain BEGIN takes the lock at the first write: two transactions that read first could then
-        # both have read the same fleet, and one would fail with "busy" however long it waited.
-        self._writer = self._engine.execution_options(begin="IMMEDIATE")
         try:
             self._prepare()
         except BaseException:
@@ -158,7 +157,7 @@ class SqlStore:
             )
 
     def _prepare(self) -> None:
-        with _told_to_operator(self._path), self._writer.begin() as connection:
+        with _told_to_operator(self._path), self._writer(BUSY_TIMEOUT_S).begin() as connection:
             found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar_one()
             if found != SCHEMA_VERSION and (found or tables):
@@ -173,13 +172,19 @@ class SqlStore:
     def _writing(self) -> Iterator[Session]:
         # SQLite waits by sleeping ever longer, and whoever comes late may go first: among many threads some
         # would wait in vain. Here they queue; SQLite's own waiting is left for other processes.
+        deadline = monotonic() + BUSY_TIMEOUT_S
         if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
             raise PeerError(f"the upgrade database {self._path} does not answer: too many wait for it")
         try:
-            with self._session(self._writer) as session:
+            with self._session(self._writer(max(0.0, deadline - monotonic()))) as session:
                 yield session
         finally:
             self._turn.release()
+
+    def _writer(self, within_s: float) -> Engine:
+        # SQLite's plain BEGIN takes the lock at the first write: two transactions that read first could then
+        # both have read the same fleet, and one would fail with "busy" however long it waited.
+        return self._engine.execution_options(begin="IMMEDIATE", within_s=within_s)
 
     @contextmanager
     def _session(self, engine: Engine) -> Iterator[Session]:
@@ -196,7 +201,9 @@ class SqlStore:
 def _engine(path: Path) -> Engine:
     url = URL.create("sqlite+pysqlite", database=str(path))
     connect = {"timeout": BUSY_TIMEOUT_S}
-    engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=30, connect_args=connect)
+    engine = create_engine(
+        url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=BUSY_TIMEOUT_S, connect_args=connect
+    )
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: SQLiteConnection, _record: object) -> None:
@@ -209,7 +216,9 @@ def _engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(1000 * options.get('within_s', BUSY_TIMEOUT_S))}")
+        connection.exec_driver_sql(f"BEGIN {options.get('begin', 'DEFERRED')}")
 
     return engine
 
