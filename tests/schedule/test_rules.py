@@ -9,6 +9,7 @@ import pytest
 from segue.errors import ReleaseError
 from segue.model.fleet import Fleet, NodeFact
 from segue.model.ids import ClassName, NodeId, Version
+from segue.release.manifest import ScheduleSection
 from segue.schedule import Budget, Canary, Rules
 
 CLASS = ClassName("BlockNode")
@@ -39,6 +40,17 @@ def test_the_smallest_rules_stand() -> None:
 
 def test_who_asks_for_nothing_gets_one_node_away_at_a_time() -> None:
     assert Rules().budgets == (Budget(limit=1),)
+
+
+def test_an_authors_schedule_as_rules() -> None:
+    """As the release's room reads it, which knows nothing of rules."""
+    schedule = ScheduleSection.model_validate(
+        {"max_unavailable": {"system": 4, "zone": 2}, "canary": {"nodes": 3, "soak": "5m"}}
+    )
+    assert Rules.of(schedule) == Rules(
+        budgets=(Budget(limit=4), Budget(limit=2, per="zone")), canary=Canary(nodes=3, soak_s=300)
+    )
+    assert Rules.of(ScheduleSection()) == Rules()
 
 
 def test_a_time_without_a_zone_is_refused_where_it_comes_in() -> None:

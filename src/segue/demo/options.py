@@ -9,8 +9,8 @@ from pathlib import Path
 
 from segue.errors import OperatorError
 from segue.model.ids import ClassName
-from segue.release.manifest import SYSTEM, read_manifest
-from segue.schedule.rules import Budget, Canary, Rules
+from segue.release.manifest import read_manifest
+from segue.schedule.rules import Rules
 
 #: More nodes than this do not fit on one machine beside each other.
 NODES_MAX = 32
@@ -128,16 +128,7 @@ def rules_of(release: Path, name: ClassName) -> Rules:
         ReleaseError: the manifest is not as it must be, or has no such class.
     """
     upgrade = read_manifest(release).class_named(name).upgrade
-    if upgrade is None:
-        return Rules()
-    canary = upgrade.schedule.canary
-    return Rules(
-        budgets=tuple(
-            Budget(limit=limit, per=None if group == SYSTEM else group)
-            for group, limit in upgrade.schedule.limits.items()
-        ),
-        canary=Canary(nodes=canary.nodes, soak_s=canary.soak_s) if canary else None,
-    )
+    return Rules.of(upgrade.schedule) if upgrade else Rules()
 
 
 def require_matplotlib() -> None:

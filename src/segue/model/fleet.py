@@ -3,8 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 from segue.model.ids import ClassName, NodeId, Version
+
+#: The group that all nodes of a system are in, beside the groups by attribute; so no attribute may have this name.
+SYSTEM: Final = "system"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

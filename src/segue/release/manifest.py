@@ -7,18 +7,16 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias, get_args
+from typing import Annotated, Any, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from segue.errors import ReleaseError
+from segue.model.fleet import SYSTEM
 from segue.model.ids import NAME_PATTERN, ClassName, SystemName, Version
 
 MANIFEST_NAME = "release.toml"
-
-#: The key of `max_unavailable` and of `limits` that counts the whole system.
-SYSTEM: Final = "system"
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 #: Ten years: a time later than the year 9999 cannot be told.

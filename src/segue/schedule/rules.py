@@ -1,9 +1,12 @@
 """The rules of a schedule, as data: what a release's author may ask for."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from segue.errors import ReleaseError
+from segue.model.fleet import SYSTEM
 
 #: Seconds without a word after which a node counts as away. Nodes report every second or so: much less
 #: takes a slow poll for an outage and halts rollouts, much more lets a dead node's place be given away.
@@ -58,6 +61,34 @@ class Canary:
             raise ReleaseError(f"canary.soak is {self.soak_s} s: make it at least 0 s and at most ten years")
 
 
+class AuthorsCanary(Protocol):
+    """`canary` as a manifest has it."""
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes go first."""
+        ...
+
+    @property
+    def soak_s(self) -> float:
+        """Seconds that each must have served."""
+        ...
+
+
+class AuthorsSchedule(Protocol):
+    """A schedule as a manifest has it; manifests are of a room that does not know this one."""
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """How many nodes may be away at once: `{"system" or a node attribute: limit}`."""
+        ...
+
+    @property
+    def canary(self) -> AuthorsCanary | None:
+        """Who goes first; None if nobody need."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """All rules of one class upgrade's schedule; a node may go when every one of them lets it.
@@ -75,6 +106,21 @@ class Rules:
     budgets: tuple[Budget, ...] = (Budget(limit=1),)
     canary: Canary | None = None
     stale_s: float = STALE_S
+
+    @classmethod
+    def of(cls, schedule: "AuthorsSchedule") -> "Rules":
+        """Make the rules that an author's schedule asks for.
+
+        Raises:
+            ReleaseError: a value makes no sense.
+        """
+        canary = schedule.canary
+        return cls(
+            budgets=tuple(
+                Budget(limit=limit, per=None if group == SYSTEM else group) for group, limit in schedule.limits.items()
+            ),
+            canary=Canary(nodes=canary.nodes, soak_s=canary.soak_s) if canary else None,
+        )
 
     def __post_init__(self) -> None:
         if not (self.stale_s > 0 and math.isfinite(self.stale_s)):

@@ -9,8 +9,8 @@ from segue.errors import ReleaseError
 from segue.model.clock import Clock
 from segue.model.fleet import Fleet, NodeFact
 from segue.model.ids import ClassName, NodeId, SystemName, Version
-from segue.release.manifest import SYSTEM, Manifest
-from segue.schedule import STALE_S, Budget, Canary, Rules, decide
+from segue.release.manifest import Manifest
+from segue.schedule import STALE_S, Rules, decide
 from segue.server.refusals import ConflictError, NotThereError
 from segue.server.store import Ask, Granted, Held, NodeRecord, NotYet, Permit, Picture, Release, Store, Verdict
 from segue.wire.messages import PermitRequest, PermitReturnRequest
@@ -143,13 +143,7 @@ def rules_of(release: Release, class_name: ClassName) -> Rules:
             f"release {release.version} of {release.system} has no upgrade for class {class_name}: "
             f"a node of this class cannot go there"
         )
-    schedule = upgrade.schedule
-    return Rules(
-        budgets=tuple(
-            Budget(limit=limit, per=None if group == SYSTEM else group) for group, limit in schedule.limits.items()
-        ),
-        canary=Canary(nodes=schedule.canary.nodes, soak_s=schedule.canary.soak_s) if schedule.canary else None,
-    )
+    return Rules.of(upgrade.schedule)
 
 
 @lru_cache(maxsize=64)
