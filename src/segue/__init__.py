@@ -1,6 +1,7 @@
 """Segue upgrades long-lived distributed systems while they run.
 
-What a release's author needs is here. Everything else is reached through the `segue` command.
+What a release's author needs is here, and what the system's clients need: `labelled_channel`. Everything
+else is reached through the `segue` command.
 """
 
 from segue.author import (
@@ -11,5 +12,14 @@ from segue.author import (
     TransformContext,
     observes,
 )
+from segue.layer.grpc_channel import labelled_channel
 
-__all__ = ["Disallowed", "FutureSimulation", "Node", "PastSimulation", "TransformContext", "observes"]
+__all__ = [
+    "Disallowed",
+    "FutureSimulation",
+    "Node",
+    "PastSimulation",
+    "TransformContext",
+    "labelled_channel",
+    "observes",
+]

@@ -4,6 +4,7 @@ A release's own code imports this (as `segue`) and nothing else of Segue. It run
 application's process, so only gRPC is imported here.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,14 @@ class Node:
         return self.open_channel(target)
 
     def report(self, **facts: float) -> None:
-        """Tell the upgrade server facts about this node, such as `free_bytes=1e9`; the last value of each counts."""
+        """Tell the upgrade server facts about this node, such as `free_bytes=1e9`; the last value of each counts.
+
+        Raises:
+            ValueError: a value is not a finite number.
+        """
+        for name, value in facts.items():
+            if not math.isfinite(value):
+                raise ValueError(f"fact {name}={value}: report a finite number, or leave it out")
         self.take_report(facts)
 
 

@@ -23,16 +23,17 @@ EXAMPLES: dict[type[j.Event], j.Event] = {
         j.FirstStarted(),
         j.FirstStartFailed(reason="port 9001 is in use"),
         j.FutureInstalled(took_ms=12.5),
-        j.FutureRefused(reason="Version2 has no start()"),
+        j.FutureRefused(reason="Version2 has no start()", final=True),
+        j.FutureLost(reason="Version2 did not start again"),
         j.PermitGranted(permit="p1"),
         j.Warmed(pid=200),
-        j.WarmFailed(reason="ImportError"),
+        j.WarmFailed(reason="ImportError", final=True),
         j.Quiesced(pid=100, at=NOON),
         j.QuiesceFailed(reason="2 calls did not end"),
         j.Transformed(took_ms=250.0, size_bytes=4096),
-        j.TransformFailed(reason="block 7 is damaged"),
+        j.TransformFailed(reason="block 7 is damaged", final=True),
         j.Started(),
-        j.StartFailed(reason="self_test() said no"),
+        j.StartFailed(reason="self_test() said no", final=True),
         j.HandedOver(pid=201, at=NOON),
         j.HandOverFailed(reason="the old process is gone"),
         j.Resumed(),
@@ -56,16 +57,12 @@ EVENTS: dict[type[j.Event], SearchStrategy[j.Event]] = {
     j.Transformed: st.builds(j.Transformed, took_ms=MS, size_bytes=st.integers(0)),
     j.HandedOver: st.builds(j.HandedOver, pid=PIDS, at=MOMENTS),
     **{
+        failed: st.builds(failed, reason=REASONS, final=st.booleans())
+        for failed in (j.FutureRefused, j.WarmFailed, j.TransformFailed, j.StartFailed)
+    },
+    **{
         failed: st.builds(failed, reason=REASONS)
-        for failed in (
-            j.FirstStartFailed,
-            j.FutureRefused,
-            j.WarmFailed,
-            j.QuiesceFailed,
-            j.TransformFailed,
-            j.StartFailed,
-            j.HandOverFailed,
-        )
+        for failed in (j.FirstStartFailed, j.FutureLost, j.QuiesceFailed, j.HandOverFailed)
     },
 }
 

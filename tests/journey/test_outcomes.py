@@ -75,15 +75,15 @@ def test_a_commit_counts_before_the_permit_is_returned(serving: j.Journey, relea
     assert committed.phase is j.Phase.RETURNING
     assert (committed.running, committed.before, committed.future) == (release(2), release(1), None)
     assert [upgrade.release for upgrade in committed.completed] == [release(2)]
-    assert j.pending(committed) == (j.ReturnPermit(permit="p1", failure=None),)
+    assert j.pending(committed) == (j.ReturnPermit(permit="p1", failure=None, final=False),)
 
 
 #: `(events up to the failure, whether the release is to blame)`
 GIVEN_UP: list[tuple[Sequence[j.Event], bool]] = [
-    ((j.WarmFailed(reason="it broke"),), True),
+    *(((j.WarmFailed(reason="it broke", final=final),), final) for final in (True, False)),
     ((*REST[:1], j.QuiesceFailed(reason="it broke")), False),
-    ((*REST[:2], j.TransformFailed(reason="it broke")), True),
-    ((*REST[:3], j.StartFailed(reason="it broke")), True),
+    *(((*REST[:2], j.TransformFailed(reason="it broke", final=final)), final) for final in (True, False)),
+    *(((*REST[:3], j.StartFailed(reason="it broke", final=final)), final) for final in (True, False)),
     ((*REST[:4], j.HandOverFailed(reason="it broke")), False),
 ]
 
@@ -95,7 +95,7 @@ def test_a_failed_attempt_ends_in_service_on_the_old_version(
     at = through(serving, j.Learned(release=release(2)), *BEGINNING, *events)
     assert j.pending(at) == (j.Resume(version=release(1).version, abandoned=release(2).version),)
     at = through(at, j.Resumed())
-    assert j.pending(at) == (j.ReturnPermit(permit="p1", failure="it broke"),)
+    assert j.pending(at) == (j.ReturnPermit(permit="p1", failure="it broke", final=to_blame),)
     at = through(at, j.PermitReturned())
     assert at == j.Journey(
         phase=j.Phase.SERVING,
@@ -113,7 +113,9 @@ def test_a_failed_attempt_ends_in_service_on_the_old_version(
     [
         ((j.FetchFailed(reason="it broke", final=False),), True),
         ((j.FetchFailed(reason="it broke", final=True),), False),
-        ((j.Fetched(), j.FutureRefused(reason="it broke")), False),
+        ((j.Fetched(), j.FutureRefused(reason="it broke", final=True)), False),
+        ((j.Fetched(), j.FutureRefused(reason="it broke", final=False)), True),
+        ((j.Fetched(), j.FutureInstalled(took_ms=1.0), j.FutureLost(reason="it broke")), True),
     ],
 )
 def test_an_attempt_that_fails_before_its_permit_leaves_all_as_it_was(
@@ -187,9 +189,9 @@ def test_what_a_journey_says_of_itself_holds_together(walks: Walks, data: DataOb
         )
         assert (at.running == earlier.running) is not isinstance(event, j.Committed | j.FirstStarted)
         assert at.before is None or at.before.version == at.version - 1
-        # a future simulation stays until its version is committed
+        # a future simulation stays until its version is committed, or the process loses it
         assert at.future is None or at.future.version == at.version + 1
-        assert earlier.future is None or at.future is not None or isinstance(event, j.Committed)
+        assert earlier.future is None or at.future is not None or isinstance(event, j.Committed | j.FutureLost)
         # the server hears of a failure just when there was one
         for command in commands:
             if isinstance(command, j.ReturnPermit):

@@ -50,8 +50,8 @@ class Machine:
             case j.InstallFuture():
                 self.future = command.release.version
             case j.AskPermit():
-                assert isinstance(answer, j.PermitGranted)
-                self.permits.add(answer.permit)
+                if isinstance(answer, j.PermitGranted):
+                    self.permits.add(answer.permit)
             case j.Warm() | j.StartObject():
                 self.warm = command.release.version
             case j.Quiesce():
@@ -77,14 +77,15 @@ FAILURES = (
     j.FetchFailed
     | j.FirstStartFailed
     | j.FutureRefused
+    | j.FutureLost
     | j.WarmFailed
     | j.QuiesceFailed
     | j.TransformFailed
     | j.StartFailed
     | j.HandOverFailed
 )
-#: These promise that nothing is left of them when they fail; of the others half may be done.
-CLEAN = j.FirstStartFailed | j.FutureRefused
+#: These leave nothing in service when they fail; of the others half may be done.
+CLEAN = j.FirstStartFailed | j.FutureRefused | j.FutureLost
 
 
 def live(events: list[j.Event], crashes: list[bool], halves: list[bool]) -> Machine:

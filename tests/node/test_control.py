@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from segue.errors import PeerError, ReleaseError
-from segue.node.control import HostError, ask, listen
+from segue.errors import ReleaseError
+from segue.node.control import AuthorCodeError, HostFaultError, HostGoneError, HostSilentError, ask, listen
 
 
 async def answer(question: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -18,6 +18,10 @@ async def answer(question: str, arguments: dict[str, Any]) -> dict[str, Any]:
             raise ReleaseError("blockstore/node.py:3: no such name")
         case "break":
             raise ZeroDivisionError("by nought")
+        case "lack":
+            raise OSError(28, "No space left on device")
+        case "surrogate":
+            raise ValueError(b"caf\xe9".decode(errors="surrogateescape"))
         case "wait":
             await asyncio.Event().wait()
     raise AssertionError(question)
@@ -32,28 +36,43 @@ async def test_an_answer_comes_back(tmp_path: Path) -> None:
 async def test_errors_come_back_in_one_line_with_their_traceback(tmp_path: Path) -> None:
     """Ours by their message, others with their type; the traceback is for the log."""
     async with await listen(tmp_path / "s", answer):
-        with pytest.raises(HostError, match=r"^blockstore/node.py:3: no such name$"):
+        with pytest.raises(AuthorCodeError, match=r"^blockstore/node.py:3: no such name$"):
             await ask(tmp_path / "s", "fail", wait_s=5)
-        with pytest.raises(HostError, match=r"^ZeroDivisionError: by nought$") as caught:
+        with pytest.raises(AuthorCodeError, match=r"^ZeroDivisionError: by nought$") as caught:
             await ask(tmp_path / "s", "break", wait_s=5)
         assert "Traceback" in caught.value.details
 
 
+async def test_what_the_machine_refuses_is_not_the_authors_fault(tmp_path: Path) -> None:
+    """So that a full disk does not turn a node against a release for ever."""
+    async with await listen(tmp_path / "s", answer):
+        with pytest.raises(HostFaultError, match="No space left"):
+            await ask(tmp_path / "s", "lack", wait_s=5)
+
+
+async def test_a_message_can_be_written_anywhere(tmp_path: Path) -> None:
+    """Text that no encoding takes would otherwise break the journal or the report that it ends up in."""
+    async with await listen(tmp_path / "s", answer):
+        with pytest.raises(AuthorCodeError) as caught:
+            await ask(tmp_path / "s", "surrogate", wait_s=5)
+        assert str(caught.value).encode("utf-8")
+
+
 async def test_nobody_there_is_a_peer_error(tmp_path: Path) -> None:
     """Neither a missing socket nor one that a dead process left hangs or raises OSError."""
-    with pytest.raises(PeerError):
+    with pytest.raises(HostGoneError):
         await ask(tmp_path / "s", "echo", wait_s=5)
     server = await listen(tmp_path / "s", answer)
     server.close()
     await server.wait_closed()
-    with pytest.raises(PeerError):
+    with pytest.raises(HostGoneError):
         await ask(tmp_path / "s", "echo", wait_s=5)
 
 
 async def test_an_answer_that_does_not_come_is_a_peer_error(tmp_path: Path) -> None:
     """The wait has a bound."""
     async with await listen(tmp_path / "s", answer):
-        with pytest.raises(PeerError, match=r"within 0\.05 s"):
+        with pytest.raises(HostSilentError, match=r"within 0\.05 s"):
             await ask(tmp_path / "s", "wait", wait_s=0.05)
 
 

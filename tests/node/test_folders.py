@@ -81,7 +81,9 @@ def test_discard_removes_whole_folders_and_minds_none(tmp_path: Path) -> None:
 
 def test_sockets_that_would_be_too_deep_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says which setting to change; the folder can be claimed afterwards."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / ("long" * 20)))
+    deep = tmp_path / ("long" * 20)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
     with pytest.raises(OperatorError, match="XDG_RUNTIME_DIR"):
         Folders(tmp_path / "state", identity())
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path.parent))
@@ -94,3 +96,11 @@ def test_a_folder_that_is_let_go_leaves_no_sockets_behind(tmp_path: Path) -> Non
     with claimed(tmp_path, identity()) as folders:
         folders.control(Version(1)).touch()
     assert not folders.run.exists()
+
+
+def test_a_runtime_folder_that_is_not_there_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable outlives its folder after `su`; sockets then go to the temporary folder."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
+    with claimed(tmp_path / "state", identity()) as folders:
+        assert folders.run.is_dir()
+        assert tmp_path / "missing" not in folders.run.parents

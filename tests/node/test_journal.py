@@ -41,7 +41,7 @@ def events() -> st.SearchStrategy[journey.Event]:
     moments = st.datetimes(timezones=st.just(UTC))
     return st.one_of(
         st.builds(journey.Learned, release=announcements()),
-        st.builds(journey.TransformFailed, reason=st.text()),
+        st.builds(journey.TransformFailed, reason=st.text(), final=st.booleans()),
         st.builds(journey.Quiesced, pid=st.integers(), at=moments),
         st.builds(journey.Transformed, took_ms=st.floats(allow_nan=False), size_bytes=st.integers(min_value=0)),
         st.just(journey.Committed()),

@@ -1,6 +1,7 @@
 """`segue node`: be the agent of one node."""
 
 import asyncio
+import json
 import logging
 import signal
 import tomllib
@@ -96,8 +97,12 @@ def _attribute(text: str) -> tuple[str, str]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        settings = tomllib.loads(path.read_text())
+        json.dumps(settings)  # they cross to the application's process so
+        return settings
     except (OSError, UnicodeDecodeError) as error:
         raise OperatorError(f"--config {path}: {error}") from error
+    except TypeError as error:
+        raise OperatorError(f"--config {path}: write dates and times as text: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise OperatorError(f"--config {path}: not TOML: {error}") from error

@@ -20,7 +20,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFirst:
-    """Start a node that never ran before, on an empty folder: `FirstStarted | FirstStartFailed`."""
+    """Start a node that never ran before; its folder is empty the first time: `FirstStarted | FirstStartFailed`."""
 
     release: Announcement
 
@@ -34,7 +34,7 @@ class InstallFuture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskPermit:
-    """Ask the upgrade server until it grants: `PermitGranted`."""
+    """Ask the upgrade server until it grants, while the node simulates the release: `PermitGranted | FutureLost`."""
 
     from_version: Version
     to_version: Version
@@ -100,10 +100,12 @@ class ReturnPermit:
     Attributes:
         permit: the permit's id.
         failure: why the upgrade was given up; None after a commit.
+        final: True if this node will not try the release again.
     """
 
     permit: str
     failure: str | None
+    final: bool
 
 
 Command: TypeAlias = (

@@ -21,12 +21,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchFailed:
-    """The bundle is not here.
-
-    Attributes:
-        reason: for the operator.
-        final: True if the bundle is not what was published, and asking again is no use.
-    """
+    """The bundle is not here; `final` as in every failure: True if trying this release again is of no use."""
 
     reason: str
     final: bool
@@ -56,6 +51,14 @@ class FutureRefused:
     """The future simulation could not be installed; the chain is as it was."""
 
     reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FutureLost:
+    """The running process was started again, and could not have its future simulation back."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,7 @@ class WarmFailed:
     """The new process could not import its release, or did not start."""
 
     reason: str
+    final: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,7 @@ class TransformFailed:
     """The new folder could not be made; the old one is as it was."""
 
     reason: str
+    final: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +124,7 @@ class StartFailed:
     """The new object did not start, or its test of itself failed."""
 
     reason: str
+    final: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +165,7 @@ Event: TypeAlias = (
     | FirstStartFailed
     | FutureInstalled
     | FutureRefused
+    | FutureLost
     | PermitGranted
     | Warmed
     | WarmFailed

@@ -191,23 +191,23 @@ def _give_up(journey: Journey, event: Any) -> Journey:
     return replace(journey, failure=event.reason)
 
 
-def _reject(journey: Journey, event: Any) -> Journey:
-    """End the attempt for a reason that lies in the release: this node will not try it again."""
-    rejected = journey.rejected | {_upgrade(journey).release.sha256}
+def _fail(journey: Journey, event: Any) -> Journey:
+    """End the attempt: for good if the reason lies in the release."""
+    rejected = journey.rejected | {_upgrade(journey).release.sha256} if event.final else journey.rejected
     return replace(journey, failure=event.reason, rejected=rejected)
 
 
-def _fetch_failed(journey: Journey, event: on.FetchFailed) -> Journey:
-    return replace((_reject if event.final else _give_up)(journey, event), upgrade=None)
-
-
-def _future_refused(journey: Journey, event: on.FutureRefused) -> Journey:
-    return replace(_reject(journey, event), upgrade=None)
+def _fail_at_rest(journey: Journey, event: Any) -> Journey:
+    """End an attempt that was not away yet."""
+    return replace(_fail(journey, event), upgrade=None)
 
 
 def _first_start_failed(journey: Journey, event: on.FirstStartFailed) -> Journey:
-    # Not rejected: a port in use is no fault of the release, and a node that serves nothing has nothing to lose.
     return replace(_give_up(journey, event), upgrade=None)
+
+
+def _future_lost(journey: Journey, event: on.FutureLost) -> Journey:
+    return replace(_give_up(journey, event), upgrade=None, future=None)
 
 
 def _upgrade(journey: Journey) -> Upgrade:
@@ -230,18 +230,19 @@ TABLE: dict[tuple[Phase, type[on.Event]], tuple[Phase, Callable[[Journey, Any], 
     # a node that never ran
     (Phase.NEW, on.Learned): (Phase.FETCHING_FIRST, _begin),
     (Phase.FETCHING_FIRST, on.Fetched): (Phase.STARTING_FIRST, _nothing),
-    (Phase.FETCHING_FIRST, on.FetchFailed): (Phase.NEW, _fetch_failed),
+    (Phase.FETCHING_FIRST, on.FetchFailed): (Phase.NEW, _fail_at_rest),
     (Phase.STARTING_FIRST, on.FirstStarted): (Phase.SERVING, _first_started),
     (Phase.STARTING_FIRST, on.FirstStartFailed): (Phase.NEW, _first_start_failed),
     # an upgrade: nothing is away yet
     (Phase.SERVING, on.Learned): (Phase.FETCHING, _begin),
     (Phase.FETCHING, on.Fetched): (Phase.INSTALLING, _nothing),
-    (Phase.FETCHING, on.FetchFailed): (Phase.SERVING, _fetch_failed),
+    (Phase.FETCHING, on.FetchFailed): (Phase.SERVING, _fail_at_rest),
     (Phase.INSTALLING, on.FutureInstalled): (Phase.WAITING, _future_installed),
-    (Phase.INSTALLING, on.FutureRefused): (Phase.SERVING, _future_refused),
+    (Phase.INSTALLING, on.FutureRefused): (Phase.SERVING, _fail_at_rest),
     (Phase.WAITING, on.PermitGranted): (Phase.WARMING, _know(permit="permit")),
+    (Phase.WAITING, on.FutureLost): (Phase.SERVING, _future_lost),
     (Phase.WARMING, on.Warmed): (Phase.QUIESCING, _know(new_pid="pid")),
-    (Phase.WARMING, on.WarmFailed): (Phase.RESUMING, _reject),
+    (Phase.WARMING, on.WarmFailed): (Phase.RESUMING, _fail),
     # the node is away
     (Phase.QUIESCING, on.Quiesced): (Phase.TRANSFORMING, _know(old_pid="pid", quiesced_at="at")),
     (Phase.QUIESCING, on.QuiesceFailed): (Phase.RESUMING, _give_up),
@@ -249,9 +250,9 @@ TABLE: dict[tuple[Phase, type[on.Event]], tuple[Phase, Callable[[Journey, Any], 
         Phase.STARTING,
         _know(transform_ms="took_ms", transform_bytes="size_bytes"),
     ),
-    (Phase.TRANSFORMING, on.TransformFailed): (Phase.RESUMING, _reject),
+    (Phase.TRANSFORMING, on.TransformFailed): (Phase.RESUMING, _fail),
     (Phase.STARTING, on.Started): (Phase.HANDING_OVER, _nothing),
-    (Phase.STARTING, on.StartFailed): (Phase.RESUMING, _reject),
+    (Phase.STARTING, on.StartFailed): (Phase.RESUMING, _fail),
     (Phase.HANDING_OVER, on.HandedOver): (Phase.COMMITTING, _know(new_pid="pid", serving_at="at")),
     (Phase.HANDING_OVER, on.HandOverFailed): (Phase.RESUMING, _give_up),
     # the node is back, on one version or the other
@@ -274,7 +275,9 @@ COMMANDS: dict[Phase, Callable[[Journey], do.Command]] = {
     Phase.HANDING_OVER: lambda at: do.HandOver(from_version=at.version, to_version=_release(at).version),
     Phase.RESUMING: lambda at: do.Resume(version=at.version, abandoned=_release(at).version),
     Phase.COMMITTING: lambda at: do.Commit(from_version=at.version, to_version=_release(at).version),
-    Phase.RETURNING: lambda at: do.ReturnPermit(permit=_permit(at), failure=at.failure),
+    Phase.RETURNING: lambda at: do.ReturnPermit(
+        permit=_permit(at), failure=at.failure, final=_release(at).sha256 in at.rejected
+    ),
 }
 
 #: `{command: the events that answer it}`: whoever runs the command returns exactly one of these.
@@ -282,7 +285,7 @@ ANSWERS: dict[type[do.Command], tuple[type[on.Event], ...]] = {
     do.Fetch: (on.Fetched, on.FetchFailed),
     do.StartFirst: (on.FirstStarted, on.FirstStartFailed),
     do.InstallFuture: (on.FutureInstalled, on.FutureRefused),
-    do.AskPermit: (on.PermitGranted,),
+    do.AskPermit: (on.PermitGranted, on.FutureLost),
     do.Warm: (on.Warmed, on.WarmFailed),
     do.Quiesce: (on.Quiesced, on.QuiesceFailed),
     do.Transform: (on.Transformed, on.TransformFailed),

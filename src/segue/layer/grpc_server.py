@@ -63,6 +63,9 @@ class _Refuse:
     details: str
 
 
+#: Callers may claim any version: beyond so many, claims are forgotten, and may be heard again.
+_CLAIMS_LIMIT = 64
+
 #: Where a call goes.
 _Way: TypeAlias = Answer | grpc.aio.Channel | _Wait | _Refuse
 
@@ -74,8 +77,9 @@ class Dispatch(grpc.GenericRpcHandler):
 
     Args:
         usage: where answered calls are counted.
-        newest: what this process knows; callers' labels add to it.
-        on_newer: called once, at once, with each version that a label is the first to name.
+        newest: what this process knows; each `show` adds to it.
+        on_newer: called once, at once, with each newer version that a label is the first to name: a claim,
+            since anybody can write a label.
         default: the version of calls without a label, where their method does not tell; None for the current one's.
         park_limit_s: how long a call waits for a version that is not answered here yet.
     """
@@ -100,6 +104,7 @@ class Dispatch(grpc.GenericRpcHandler):
         self._clients = Gate()
         self._nodes = Gate()
         self._successor: grpc.aio.Channel | None = None
+        self._claims: set[Version] = set()
         self._changed = asyncio.Event()
         self._parked = 0
         self._forwarded = 0
@@ -217,8 +222,13 @@ class Dispatch(grpc.GenericRpcHandler):
         return _Refuse(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 
     def _hear_of(self, version: Version) -> None:
-        if self._newest.learn(version):
-            self._on_newer(version)
+        """Pass on what a caller claims. What the process knows, and tells others, it learns from who checked it."""
+        if version in self._claims:
+            return
+        if len(self._claims) >= _CLAIMS_LIMIT:
+            self._claims.clear()
+        self._claims.add(version)
+        self._on_newer(version)
 
     def _surround(self, link: Link, method: str, from_node: bool) -> Surroundings:
         return Surroundings(

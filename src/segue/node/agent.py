@@ -15,7 +15,6 @@ from segue.journey import Phase
 from segue.model.clock import Clock
 from segue.model.ids import ContentHash, Version
 from segue.model.release import Announcement
-from segue.node.control import HostError
 from segue.node.execute import Executor
 from segue.node.folders import Folders, Identity
 from segue.node.handover import check_free
@@ -34,8 +33,8 @@ _SERVES_CURRENT = frozenset(
 #: After an attempt that was given up: seconds until the release is tried again, doubled each time.
 _RETRY_S = 5.0
 _RETRY_LIMIT_S = 300.0
-#: For the application's processes to end when the agent is told to.
-STOP_TIMEOUT_S = 20.0
+#: Between two reports at least, however much callers claim.
+_REPORT_GAP_S = 0.1
 
 
 class Agent:
@@ -57,7 +56,13 @@ class Agent:
         self._server = server
         self._clock = clock
         self._journal = Journal(folders.journal)
-        self._at, _ = journey.fold(self._journal.events)
+        try:
+            self._at, _ = journey.fold(self._journal.events)
+        except journey.UnexpectedEventError as error:
+            self._journal.close()
+            raise OperatorError(
+                f"{folders.journal} has a gap ({error}): put back the whole file, or start the node on a new folder"
+            ) from error
         self._newest = self._at.version
         self._failures_in_a_row = 0
         self._retry_at = 0.0
@@ -68,22 +73,29 @@ class Agent:
     async def run(self) -> None:
         """Be the node's agent until cancelled; then the application's processes are ended, too.
 
+        Whatever else ends it, the application goes on, and the next agent finds it.
+
         Raises:
             OperatorError: the node cannot start: its port is taken, or its first release does not start.
         """
-        async with asyncio.TaskGroup() as tasks:
-            executor = Executor(
-                settings=self._settings,
-                folders=self._folders,
-                server=self._server,
-                hosts=Hosts(tasks),
-                clock=self._clock,
-            )
-            try:
+        executor = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                executor = Executor(
+                    settings=self._settings,
+                    folders=self._folders,
+                    server=self._server,
+                    hosts=Hosts(tasks),
+                    clock=self._clock,
+                )
                 await self._travel(executor, tasks)
-            finally:
-                self._journal.close()
+        except asyncio.CancelledError:
+            # Told to end, and only then: an agent that fails leaves the application in service.
+            if executor:
                 await self._stop_processes(executor)
+            raise
+        finally:
+            self._journal.close()
 
     async def _travel(self, executor: Executor, tasks: asyncio.TaskGroup) -> None:
         """Go from event to event, for ever."""
@@ -96,7 +108,7 @@ class Agent:
         tasks.create_task(self._report(executor))
         while True:
             if self._at.phase in _SERVES_CURRENT:
-                await self._serve_current(executor)
+                await executor.bring_back(self._at)
             self._watch(executor, tasks)
             for command in journey.pending(self._at):
                 self._record(await executor.run(command, self._at))
@@ -116,18 +128,6 @@ class Agent:
             self._failures_in_a_row = self._failures_in_a_row + 1 if self._at.failure else 0
             wait_s = min(_RETRY_S * 2**self._failures_in_a_row, _RETRY_LIMIT_S) if self._failures_in_a_row else 0.0
             self._retry_at = asyncio.get_running_loop().time() + wait_s
-
-    async def _serve_current(self, executor: Executor) -> None:
-        """Make sure that the node serves; a process that dies is started again."""
-        while True:
-            try:
-                await executor.serve_current(self._at)
-                return
-            except (HostError, PeerError) as error:
-                details = getattr(error, "details", "")
-                logger.error("version %s does not serve: %s\n%s", self._at.version, error, details)
-                executor.running.pop(self._at.version, None)
-                await asyncio.sleep(1.0)
 
     async def _rest(self) -> None:
         """Wait until something is new, and enter the release that the node wants, if there is one."""
@@ -165,6 +165,7 @@ class Agent:
                 if reachable:
                     logger.warning("cannot report; the node goes on serving: %s", error)
                 reachable = False
+            await asyncio.sleep(_REPORT_GAP_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.poll_s):
                     await self._report_now.wait()
@@ -173,7 +174,7 @@ class Agent:
     async def _report_once(self, executor: Executor) -> None:
         kept = kept_reports(self._folders.usage)
         reports: list[dict[str, Any]] = list(kept.values())
-        for host in (*executor.running.values(), *executor.leaving):
+        for host in (*executor.leaving, *executor.running.values()):  # the last one's facts count
             with suppress(PeerError):
                 reports.append(await host.report())
         serving = executor.running.get(self._at.version)
@@ -198,11 +199,12 @@ class Agent:
 
     async def _listen_to(self, host: HostProcess, executor: Executor) -> None:
         """Ask the upgrade server as soon as a caller of `host` knows a newer version; note its end."""
-        known = self._newest
-        with suppress(PeerError, HostError):
+        claims = 0
+        with suppress(PeerError):
             while True:
-                known = max(await host.newer(known), self._newest)
+                claims = await host.claims(claims)
                 self._report_now.set()
+        await host.ended()
         self._watched.discard(host.pid)
         if executor.running.get(host.version) is host:
             del executor.running[host.version]
@@ -212,15 +214,9 @@ class Agent:
 
     async def _stop_processes(self, executor: Executor) -> None:
         """End the application's processes, since nobody would look after them."""
-        hosts = [*executor.running.values(), *executor.leaving]
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S), asyncio.TaskGroup() as stops:
-                for host in hosts:
-                    stops.create_task(host.stop())
-        except TimeoutError:
-            logger.warning("not every process of the application ended when told to: they are killed")
-            for host in hosts:
-                host.kill()
+        async with asyncio.TaskGroup() as ends:
+            for host in (*executor.running.values(), *executor.leaving):
+                ends.create_task(host.end())
 
 
 async def run_agent(settings: NodeSettings, clock: Clock) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from segue.errors import PeerError, SegueError
+from segue.errors import PeerError, ReleaseError, SegueError
 
 #: What answers a question: takes its name and its arguments, returns what crosses as JSON.
 Answer: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -20,17 +20,38 @@ Answer: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 LINE_LIMIT_BYTES = 16 * 2**20
 
 
-class HostError(SegueError):
-    """The application's process answered that it could not.
+class AuthorCodeError(ReleaseError):
+    """The application's process answered that the release's own code failed.
 
     Args:
         message: one line.
-        details: the traceback of what happened there, for the log; may be empty.
+        details: the traceback of what happened there, for the log.
     """
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
         self.details = details
+
+
+class HostFaultError(PeerError):
+    """The application's process answered that it could not, and the release is not to blame.
+
+    Args:
+        message: one line.
+        details: the traceback of what happened there, for the log.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class HostGoneError(PeerError):
+    """No process answers: there is none, or it died before it had answered."""
+
+
+class HostSilentError(PeerError):
+    """The process did not answer in time: it lives, and may still be doing what it was asked."""
 
 
 async def ask(socket: Path, question: str, *, wait_s: float | None, **arguments: Any) -> dict[str, Any]:
@@ -43,8 +64,10 @@ async def ask(socket: Path, question: str, *, wait_s: float | None, **arguments:
         arguments: what crosses as JSON.
 
     Raises:
-        HostError: the process could not do it; the message is what it says.
-        PeerError: no process answers: it is not there, it died, or the time is over.
+        AuthorCodeError: the release's code failed in it.
+        HostFaultError: it could not, for another reason.
+        HostGoneError: there is no process, or it died.
+        HostSilentError: the time is over; it may still be at it.
     """
     try:
         async with asyncio.timeout(wait_s):
@@ -56,14 +79,15 @@ async def ask(socket: Path, question: str, *, wait_s: float | None, **arguments:
             finally:
                 writer.close()
     except TimeoutError:
-        raise PeerError(f"the application's process did not answer {question!r} within {wait_s} s") from None
+        raise HostSilentError(f"the application's process did not answer {question!r} within {wait_s} s") from None
     except OSError as error:
-        raise PeerError(f"the application's process cannot be asked {question!r}: {error}") from error
+        raise HostGoneError(f"the application's process cannot be asked {question!r}: {error}") from error
     if not line.endswith(b"\n"):
-        raise PeerError(f"the application's process ended while it was asked {question!r}")
+        raise HostGoneError(f"the application's process ended while it was asked {question!r}")
     reply = json.loads(line)
     if "error" in reply:
-        raise HostError(reply["error"], reply["details"])
+        kind = AuthorCodeError if reply["author"] else HostFaultError
+        raise kind(reply["error"], reply["details"])
     answer: dict[str, Any] = reply["answer"]
     return answer
 
@@ -96,11 +120,13 @@ async def _reply(answer: Answer, question: str, arguments: dict[str, Any]) -> di
     try:
         return {"answer": await answer(question, arguments)}
     except Exception as error:
-        # Whatever the author's code raises must reach the agent as an answer, never as silence.
-        return {"error": one_line(error), "details": traceback.format_exc()}
+        # Whatever is raised must reach the agent as an answer, never as silence. What the machine
+        # refuses, and what takes too long, is not the author's to mend.
+        passing = isinstance(error, (OSError, MemoryError, TimeoutError, PeerError))
+        return {"error": one_line(error), "author": not passing, "details": traceback.format_exc()}
 
 
 def one_line(error: BaseException) -> str:
-    """Say what `error` is in one line: our own errors by their message, others with their type first."""
-    text = " ".join(str(error).split())
+    """Say what `error` is in one line that any encoding takes: ours by their message, others with their type first."""
+    text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
     return text if isinstance(error, SegueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

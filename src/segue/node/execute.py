@@ -14,10 +14,11 @@ from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, Tru
 from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.model.release import Announcement
-from segue.node.control import HostError, one_line
+from segue.node.control import HostFaultError, HostGoneError, one_line
 from segue.node.folders import Folders
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.placement import Placement
+from segue.node.plan import HostPhase
 from segue.node.settings import NodeSettings
 from segue.node.transforming import run_transform
 from segue.release.bundle import content_hash, unpack
@@ -86,8 +87,8 @@ class Executor:
                 return await self._resume(abandoned, at)
             case journey.Commit(from_version=from_version, to_version=to_version):
                 return await self._commit(from_version, to_version, at)
-            case journey.ReturnPermit(permit=permit, failure=failure):
-                return await self._return_permit(permit, failure)
+            case journey.ReturnPermit(permit=permit, failure=failure, final=final):
+                return await self._return_permit(permit, failure, final)
             case _:
                 assert_never(command)
 
@@ -95,13 +96,22 @@ class Executor:
         """Make sure that the version that owns the state serves, and return its process.
 
         Raises:
-            HostError, PeerError: it does not start.
+            AuthorCodeError, PeerError: it does not start.
         """
         assert at.running is not None, at
         host = await self._process(at.running, at.before)
         await self._start(host, at.running, at.future)
         await host.serve()
         return host
+
+    async def bring_back(self, at: journey.Journey) -> None:
+        """Have the version that owns the state serve, however often that must be tried."""
+        while True:
+            try:
+                await self.serve_current(at)
+                return
+            except _FAILURES as error:
+                await self._try_again(at.version, error)
 
     async def adopt(self, versions: list[Version]) -> None:
         """Find the processes that an earlier agent left, and see those out that are leaving."""
@@ -110,7 +120,7 @@ class Executor:
             if host is None:
                 continue
             logger.info("found the application's process %s of version %s", host.pid, version)
-            if (await host.report())["phase"] == "leaving":
+            if (await host.report())["phase"] == HostPhase.LEAVING:
                 self.leaving.append(host)
             else:
                 self.running[version] = host
@@ -119,14 +129,8 @@ class Executor:
         folder = self._folders.release(release.sha256)
         if folder.exists():
             return journey.Fetched()
-        while True:
-            try:
-                bundle = await self._server.fetch(release.sha256)
-                break
-            except PeerError as error:
-                logger.warning("release %s is not here yet: %s", release.version, error)
-                await self._pause(error.retry_after_s)
         try:
+            bundle = await self._server.fetch(release.sha256)
             if content_hash(bundle) != release.sha256:
                 raise TrustError(
                     f"release {release.version}: what the upgrade server sent has SHA-256 {content_hash(bundle)}, "
@@ -134,10 +138,10 @@ class Executor:
                 )
             unpack(bundle, folder)
             sync_path(folder.parent)
-        except (TrustError, ReleaseError) as error:
+        except ReleaseError as error:  # these are the bytes that were published, and they are no release
             return journey.FetchFailed(reason=str(error), final=True)
-        except OSError as error:
-            return journey.FetchFailed(reason=f"release {release.version} cannot be unpacked: {error}", final=False)
+        except (SegueError, OSError) as error:
+            return journey.FetchFailed(reason=f"release {release.version} is not here: {one_line(error)}", final=False)
         return journey.Fetched()
 
     async def _start_first(self, release: Announcement) -> journey.Event:
@@ -146,26 +150,34 @@ class Executor:
             await self._start(host, release, None)
             await host.serve()
         except _FAILURES as error:
-            await self._end(release.version)
+            await self.end(release.version)
             return journey.FirstStartFailed(reason=_reason(error))
         return journey.FirstStarted()
 
     async def _install_future(self, release: Announcement, at: journey.Journey) -> journey.Event:
         try:
             host = await self.serve_current(at)
+            if not await host.answers(release.version):  # what an earlier installation kept has missed calls since
+                self._folders.discard(self._folders.future(release.version))
             took_ms = await host.install(self._placement.future(release))
         except _FAILURES as error:
-            return journey.FutureRefused(reason=_reason(error))
+            return journey.FutureRefused(reason=_reason(error), final=_is_final(error))
         return journey.FutureInstalled(took_ms=took_ms)
 
     async def _ask_permit(self, from_version: Version, to_version: Version, at: journey.Journey) -> journey.Event:
         request = PermitRequest(class_name=self._settings.class_name, from_version=from_version, to_version=to_version)
+        # Two processes at a time: one that was replaced leaves before the next is, and before others wait for us.
+        for old in list(self.leaving):
+            await old.ended()
         while True:
+            retry_after_s = self._settings.poll_s
             try:
-                await self.serve_current(at)  # the wait may be long, and a process that died must not wait with us
+                host = await self.serve_current(at)  # the wait may be long: a process that died must not wait with us
+                if not await host.answers(to_version):
+                    return journey.FutureLost(reason=f"version {to_version} could not be installed again; see the log")
                 answer = await self._server.ask_permit(self._settings.system, self._settings.node_id, request)
             except SegueError as error:
-                retry_after_s = getattr(error, "retry_after_s", self._settings.poll_s)
+                retry_after_s = getattr(error, "retry_after_s", retry_after_s)
                 logger.warning("no permit: %s", error)
             else:
                 if answer.permit is not None:
@@ -176,12 +188,10 @@ class Executor:
 
     async def _warm(self, release: Announcement, at: journey.Journey) -> journey.Event:
         try:
-            for old in list(self.leaving):
-                await old.ended()
             host = await self._process(release, at.running)
             await host.warm()
         except _FAILURES as error:
-            return journey.WarmFailed(reason=_reason(error))
+            return journey.WarmFailed(reason=_reason(error), final=_is_final(error))
         return journey.Warmed(pid=host.pid)
 
     async def _quiesce(self, version: Version) -> journey.Event:
@@ -190,9 +200,9 @@ class Executor:
             return journey.Quiesced(pid=0, at=self._clock.now())
         try:
             await host.quiesce(self._settings.quiesce_timeout_s)
-        except PeerError:
+        except HostGoneError:
             self.running.pop(version, None)
-        except HostError as error:
+        except _FAILURES as error:  # one that is silent may still be writing: it is asked to serve again, not left
             return journey.QuiesceFailed(reason=_reason(error))
         return journey.Quiesced(pid=host.pid, at=self._clock.now())
 
@@ -205,54 +215,65 @@ class Executor:
                 timeout_s=self._settings.transform_timeout_s,
             )
         except _FAILURES as error:
-            return journey.TransformFailed(reason=_reason(error))
+            return journey.TransformFailed(reason=_reason(error), final=_is_final(error))
 
     async def _start_object(self, release: Announcement, at: journey.Journey) -> journey.Event:
         try:
             host = await self._process(release, at.running)
             await self._start(host, release, None)
         except _FAILURES as error:
-            return journey.StartFailed(reason=_reason(error))
+            return journey.StartFailed(reason=_reason(error), final=_is_final(error))
         return journey.Started()
 
     async def _hand_over(self, from_version: Version, to_version: Version, at: journey.Journey) -> journey.Event:
-        try:
-            host = await self._serve_target(at)
-        except _FAILURES as error:
-            return journey.HandOverFailed(reason=_reason(error))
+        may_have_answered = not await self._is_started(to_version)
+        while True:
+            try:
+                host = await self._start_target(at)
+                may_have_answered = True
+                await host.serve()
+                break
+            except HostFaultError as error:  # it says itself that it answered no call
+                return journey.HandOverFailed(reason=_reason(error))
+            except _FAILURES as error:
+                if not may_have_answered:
+                    return journey.HandOverFailed(reason=_reason(error))
+                await self._try_again(to_version, error)  # to go back would lose what that call wrote
         serving_at = self._clock.now()
         old = self.running.pop(from_version, None)
         if old is not None:
             try:
                 await old.leave(self._folders.peer(to_version))
                 self.leaving.append(old)
-            except _FAILURES as error:  # it died, and its parked calls with it; the new one serves all the same
+            except _FAILURES as error:  # its parked calls are lost with it; the new one serves all the same
                 logger.warning("the old process did not hand its calls over: %s", error)
+                await old.end()
         return journey.HandedOver(pid=host.pid, at=serving_at)
 
     async def _resume(self, abandoned: Version, at: journey.Journey) -> journey.Event:
-        await self._end(abandoned)
+        await self.end(abandoned)
         self._folders.discard(self._folders.states(abandoned))
-        while True:
-            try:
-                await self.serve_current(at)
-                return journey.Resumed()
-            except _FAILURES as error:
-                # Nothing better can be done for the callers than to try again.
-                logger.error("version %s is not back in service: %s", at.version, _reason(error))
-                await self._end(at.version)
-                await self._pause(1.0)
+        await self.bring_back(at)
+        return journey.Resumed()
 
     async def _commit(self, from_version: Version, to_version: Version, at: journey.Journey) -> journey.Event:
-        await self._serve_target(at)
+        while True:
+            try:
+                host = await self._start_target(at)
+                await host.serve()
+                break
+            except _FAILURES as error:
+                await self._try_again(to_version, error)
         self._folders.discard(self._folders.states(from_version))
         self._folders.discard(self._folders.future(to_version))
         return journey.Committed()
 
-    async def _return_permit(self, permit: str, failure: str | None) -> journey.Event:
+    async def _return_permit(self, permit: str, failure: str | None, final: bool) -> journey.Event:
         while True:
             try:
-                await self._server.return_permit(self._settings.system, self._settings.node_id, permit, failure)
+                await self._server.return_permit(
+                    self._settings.system, self._settings.node_id, permit, failure, final=final
+                )
                 return journey.PermitReturned()
             except PeerError as error:
                 logger.warning("the permit is not returned yet: %s", error)
@@ -261,13 +282,20 @@ class Executor:
                 logger.error("the permit cannot be returned: %s", error)
                 return journey.PermitReturned()
 
-    async def _serve_target(self, at: journey.Journey) -> HostProcess:
-        """Make sure that the version that the upgrade leads to serves, and return its process."""
+    async def _start_target(self, at: journey.Journey) -> HostProcess:
+        """Make sure that the version that the upgrade leads to is started, and return its process."""
         assert at.upgrade is not None, at
         host = await self._process(at.upgrade.release, at.running)
         await self._start(host, at.upgrade.release, None)
-        await host.serve()
         return host
+
+    async def _is_started(self, version: Version) -> bool:
+        """Say whether the process of `version` is known to have an object, and to have answered no call."""
+        host = self.running.get(version)
+        try:
+            return host is not None and (await host.report())["phase"] == HostPhase.STARTED
+        except PeerError:
+            return False
 
     async def _start(self, host: HostProcess, release: Announcement, future: Announcement | None) -> None:
         """Have `host` import its release and start its object, unless it has."""
@@ -283,15 +311,26 @@ class Executor:
         self.running[release.version] = host
         return host
 
-    async def _end(self, version: Version) -> None:
+    async def end(self, version: Version) -> None:
+        """End the process that runs `version`, if there is one; when this returns, it is gone."""
         host = self.running.pop(version, None)
         if host is not None:
-            await host.stop()
-            host.kill()
+            await host.end()
+
+    async def _try_again(self, version: Version, error: Exception) -> None:
+        """Make room for another process of `version`: nothing better can be done for the callers."""
+        logger.error("version %s is not in service: %s", version, _reason(error))
+        await self.end(version)
+        await self._pause(1.0)
 
     async def _pause(self, about_s: float) -> None:
         """Wait, with jitter, so that a fleet that was refused together does not come back together."""
         await asyncio.sleep(about_s * random.uniform(0.75, 1.25))
+
+
+def _is_final(error: Exception) -> bool:
+    """Say whether the release is to blame, so that trying it again is of no use."""
+    return isinstance(error, ReleaseError)
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -64,6 +65,8 @@ class Folders:
         try:
             self._hold()
             self._claim(identity)
+            for left_by_a_crash in self.making.iterdir():
+                shutil.rmtree(left_by_a_crash)
             self.run = _run_folder(self.root)
         except OperatorError:
             self._lock.close()
@@ -125,9 +128,8 @@ class Folders:
     def close(self) -> None:
         """Let another agent have the folder; the folder of the sockets goes if no process is left in it."""
         with suppress(OSError):
-            for socket in self.run.iterdir():
-                socket.unlink()
-            self.run.rmdir()
+            if not any(_is_answered(path) for path in self.run.iterdir()):
+                shutil.rmtree(self.run)
         self._lock.close()
 
     def _hold(self) -> None:
@@ -164,7 +166,9 @@ class Folders:
 def _run_folder(root: Path) -> Path:
     """Return the folder for sockets of the node at `root`: short, the same each time, this user's alone."""
     name = f"segue-{os.getuid()}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
-    run = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / name
+    # After `su` and in containers the variable may name a folder that is not there.
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    run = (runtime if runtime.is_absolute() and runtime.is_dir() else Path(tempfile.gettempdir())) / name
     if len(os.fsencode(run)) > _RUN_LIMIT_BYTES:
         raise OperatorError(f"folder {run} is too deep for sockets: set TMPDIR or XDG_RUNTIME_DIR to a shorter one")
     run.mkdir(mode=0o700, exist_ok=True)
@@ -172,3 +176,13 @@ def _run_folder(root: Path) -> Path:
     if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
         raise OperatorError(f"folder {run} is open to others: remove it, it is only for the node's sockets")
     return run
+
+
+def _is_answered(path: Path) -> bool:
+    """Say whether a process listens on the socket at `path`."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -27,6 +27,8 @@ _ESTABLISHED = "01"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Socket:
+    #: As the kernel writes it: hexadecimal, of 4 or 16 bytes.
+    address: str
     port: int
     state: str
     inode: str
@@ -63,12 +65,14 @@ def steer_to_newest(port: int) -> None:
         raise OSError("only Linux can steer new connections to one of several listeners")
     mine = _own_sockets()
     listeners = [entry for entry in _tcp_sockets() if entry.port == port and entry.state == _LISTEN]
-    own = [mine[entry.inode] for entry in listeners if entry.inode in mine]
-    # The group is numbered in the order of joining, so ours follow those of the other processes. When
-    # these leave, the number is out of range, and the kernel falls back to whoever is left: us.
-    for descriptor in own:
-        with socket.socket(fileno=os.dup(descriptor)) as listener:
-            attach(listener, len(listeners) - len(own))
+    for own in listeners:
+        if own.inode in mine:
+            # A group is all that listen on one address. It is numbered in the order of joining, so ours comes
+            # after those of other processes. When these leave, the number is out of range, and the kernel
+            # falls back to whoever is left: us.
+            others = [one for one in listeners if one.address == own.address and one.inode not in mine]
+            with socket.socket(fileno=os.dup(mine[own.inode])) as listener:
+                attach(listener, len(others))
 
 
 def attach(listener: socket.socket, index: int) -> None:
@@ -100,7 +104,8 @@ def _tcp_sockets() -> Iterator[_Socket]:
             continue
         for line in lines:
             fields = line.split()
-            yield _Socket(port=int(fields[1].rpartition(":")[2], 16), state=fields[3], inode=fields[9])
+            address, _, port = fields[1].rpartition(":")
+            yield _Socket(address=address, port=int(port, 16), state=fields[3], inode=fields[9])
 
 
 def _own_sockets() -> dict[str, int]:

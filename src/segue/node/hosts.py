@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import weakref
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from segue.errors import PeerError
 from segue.model.ids import Version
-from segue.node.control import HostError, ask
+from segue.node.control import AuthorCodeError, HostFaultError, ask
 from segue.node.plan import Future, HostPlan, Stage
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 READY_TIMEOUT_S = 60.0
 #: For answers that need no work of the author's code.
 ANSWER_TIMEOUT_S = 30.0
+#: To end gracefully; then it is killed.
+END_TIMEOUT_S = 15.0
 #: For imports, and for starts of objects and simulations, which may read all their state.
 START_TIMEOUT_S = 600.0
 
@@ -33,67 +36,84 @@ class HostProcess:
         version: the version that it runs.
         control: its control socket.
         pid: its process id.
+
+    Raises:
+        ProcessLookupError: there is no such process.
     """
 
     def __init__(self, *, version: Version, control: Path, pid: int) -> None:
         self.version = version
         self.pid = pid
         self._control = control
+        # Unlike its id, this is never another process's (pidfd_open(2)).
+        self._descriptor = os.pidfd_open(pid)
+        weakref.finalize(self, os.close, self._descriptor)
 
     async def warm(self) -> None:
-        """Have it import its release. Raises HostError if that does not import, PeerError if it died."""
+        """Have it import its release.
+
+        Raises (this and what follows, as `control.ask`):
+            AuthorCodeError: the release's code failed in it.
+            PeerError: it could not for another reason, is gone, or did not answer in time.
+        """
         await self._ask("warm", START_TIMEOUT_S)
 
     async def start(self, stage: Stage) -> None:
-        """Have it start its object. Raises HostError with what the author's code said, PeerError if it died."""
+        """Have it start its object and simulations."""
         await self._ask("start", START_TIMEOUT_S, stage=stage.to_json())
 
     async def serve(self) -> None:
-        """Have it answer calls. Raises HostError if it cannot have the port, PeerError if it died."""
+        """Have it answer calls."""
         await self._ask("serve", ANSWER_TIMEOUT_S)
 
     async def install(self, future: Future) -> float:
-        """Have it install a future simulation, and return the milliseconds that took.
-
-        Raises:
-            HostError: it does not import or start; the chain is as it was.
-            PeerError: the process died.
-        """
+        """Have it install a future simulation, and return the milliseconds that took; if it fails, all is as before."""
         answer = await self._ask("install", START_TIMEOUT_S, future=asdict(future))
         return float(answer["took_ms"])
 
     async def quiesce(self, timeout_s: float) -> None:
-        """Have it go quiet. Raises HostError if calls inside did not end in `timeout_s`, PeerError if it died."""
+        """Have it go quiet; calls inside have `timeout_s` seconds to end."""
         await self._ask("quiesce", timeout_s + ANSWER_TIMEOUT_S, timeout_s=timeout_s)
 
     async def leave(self, successor: Path) -> None:
         """Have it forward its calls to the process at `successor`, and end with its last connection."""
         await self._ask("leave", ANSWER_TIMEOUT_S, successor=str(successor))
 
-    async def newer(self, known: Version) -> Version:
-        """Wait for a caller whose label names a version newer than `known`. Raises PeerError if it died."""
-        answer = await self._ask("newer", None, known=known)
-        return Version(answer["version"])
+    async def claims(self, known: int) -> int:
+        """Wait until callers claimed a newer version more than `known` times, and return how often they did."""
+        answer = await self._ask("claims", None, known=known)
+        return int(answer["claims"])
 
     async def report(self) -> dict[str, Any]:
-        """Return its counts and facts. Raises PeerError if it died."""
+        """Return its phase, the versions that it answers, its counts and facts."""
         return await self._ask("report", ANSWER_TIMEOUT_S)
+
+    async def answers(self, version: Version) -> bool:
+        """Say whether it answers that version's calls."""
+        return version in (await self.report())["answers"]
 
     async def ended(self) -> None:
         """Return when the process is gone."""
-        with suppress(PeerError, HostError):
-            await self._ask("newer", None, known=sys.maxsize)
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        descriptor = os.dup(self._descriptor)  # a loop has one reader for each
+        loop.add_reader(descriptor, gone.set)
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
 
-    async def stop(self) -> None:
-        """End it, gracefully if it still listens, and return when it is gone."""
-        with suppress(PeerError, HostError):
-            await self._ask("stop", ANSWER_TIMEOUT_S)
+    async def end(self) -> None:
+        """End it, gracefully if it answers, and return when it is gone."""
+        try:
+            async with asyncio.timeout(END_TIMEOUT_S):
+                await self._ask("stop", None)
+                await self.ended()
+        except (TimeoutError, PeerError, AuthorCodeError) as error:
+            logger.warning("process %s of the application is killed, as it does not end: %s", self.pid, error)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
             await self.ended()
-
-    def kill(self) -> None:
-        """End it at once."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
 
     def __repr__(self) -> str:
         return f"HostProcess(version={self.version}, pid={self.pid})"
@@ -116,7 +136,7 @@ class Hosts:
         """Start a process and return it, listening for the agent but with nothing imported.
 
         Raises:
-            HostError: it ended before it was ready, or was not ready in time; its log says why.
+            HostFaultError: it ended before it was ready, or was not ready in time; its log says why.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -139,16 +159,19 @@ class Hosts:
         if ready != b"ready\n":
             with suppress(ProcessLookupError):
                 process.kill()
-            raise HostError("the application's process did not come up; its log says why")
-        return HostProcess(version=plan.release.version, control=Path(plan.control), pid=process.pid)
+            raise HostFaultError("the application's process did not come up; its log says why")
+        try:
+            return HostProcess(version=plan.release.version, control=Path(plan.control), pid=process.pid)
+        except ProcessLookupError:
+            raise HostFaultError("the application's process ended as soon as it had come up") from None
 
     async def find(self, version: Version, control: Path) -> HostProcess | None:
         """Return the process of an earlier agent that listens at `control`, if there is one."""
         try:
             answer = await ask(control, "report", wait_s=ANSWER_TIMEOUT_S)
-        except (PeerError, HostError):
+            return HostProcess(version=version, control=control, pid=int(answer["pid"]))
+        except (PeerError, ProcessLookupError):
             return None
-        return HostProcess(version=version, control=control, pid=int(answer["pid"]))
 
 
 async def _reap(process: asyncio.subprocess.Process) -> None:

@@ -1,22 +1,24 @@
 """The object and the simulations of one process: loaded, started on their folders, installed, closed."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-
-import grpc.aio
 
 from segue.author import Node, Simulation
 from segue.errors import ReleaseError
 from segue.layer.chain import Chain, Link
-from segue.layer.grpc_channel import LabelledChannel
+from segue.layer.grpc_listener import node_channel
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, label_source
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.node.plan import Future, HostPlan, ReleasePlan, Stage
 from segue.release.modules import LoadedRelease
+
+logger = logging.getLogger(__name__)
 
 
 class Objects:
@@ -37,6 +39,11 @@ class Objects:
         self._releases: dict[Version, LoadedRelease] = {}
         self._chain: Chain | None = None
 
+    @property
+    def versions(self) -> list[Version]:
+        """The versions that are answered."""
+        return [link.version for link in self._chain.links] if self._chain else []
+
     def load(self) -> None:
         """Import the release, and the one before it.
 
@@ -53,8 +60,9 @@ class Objects:
     async def start(self, stage: Stage) -> None:
         """Make the object and its simulations on their folders, and let the object test itself.
 
+        A future simulation that fails does not keep the object down: `versions` then goes without it.
+
         Raises:
-            ReleaseError: the future simulation's release does not import.
             Exception: what the author's code raised.
         """
         own = self._plan.release
@@ -70,7 +78,12 @@ class Objects:
         await _call_if_there(instance, "self_test")
         self._show(Chain(tuple(links)))
         if stage.future:
-            await self.install(stage.future)
+            try:
+                await self.install(stage.future)
+            except Exception:
+                logger.exception(
+                    "version %s is not answered: it could not be installed again", stage.future.release.version
+                )
 
     async def install(self, future: Future) -> float:
         """Have a newer version's calls answered from now on, disturbing no call in flight.
@@ -100,6 +113,7 @@ class Objects:
             self._show(Chain((*before.links, replace(link, ready=True))))
         except BaseException:
             self._show(before)
+            await _stop_quietly(simulation)
             raise
         return (time.perf_counter() - began) * 1000
 
@@ -128,9 +142,6 @@ class Objects:
 
         label = label_source(version, self._newest, NodeId(plan.node_id))
 
-        def open_channel(target: str) -> grpc.aio.Channel:
-            return LabelledChannel(grpc.aio.insecure_channel(target), label, intercepted=False)
-
         return Node(
             system=SystemName(plan.system),
             class_name=ClassName(plan.class_name),
@@ -140,7 +151,7 @@ class Objects:
             address=plan.address,
             attributes=plan.attributes,
             config=plan.config,
-            open_channel=open_channel,
+            open_channel=partial(node_channel, label=label),
             take_report=self._take_report,
         )
 
@@ -156,3 +167,11 @@ async def _call_if_there(instance: object, name: str) -> None:
     method = getattr(instance, name, None)
     if method is not None:
         await method()
+
+
+async def _stop_quietly(simulation: Simulation) -> None:
+    """Let a simulation that failed to start close what it opened; that it failed is what matters."""
+    try:
+        await simulation.stop()
+    except Exception:
+        logger.exception("a simulation that failed to start could not be stopped either")

@@ -2,9 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from segue.model.ids import Version
+
+
+class HostPhase(StrEnum):
+    """Where a process of the application is on its way from warm to gone."""
+
+    COLD = "cold"
+    WARM = "warm"
+    STARTED = "started"
+    SERVING = "serving"
+    QUIET = "quiet"
+    LEAVING = "leaving"
+    ENDING = "ending"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

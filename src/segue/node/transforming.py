@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
+import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -11,13 +13,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from segue import journey
-from segue.errors import ReleaseError
+from segue.errors import PeerError, ReleaseError
 from segue.model.ids import Version
 from segue.release.durable import sync_path
 
 logger = logging.getLogger(__name__)
+
+#: Of what a transform said, this much is kept for the log.
+_TAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,7 @@ async def run_transform(task: TransformTask, *, making: Path, states: Path, time
 
     Raises:
         ReleaseError: the transform raised, or took too long; the message is the last line that it wrote.
+        PeerError: it was killed, which may not happen the next time.
         OSError: the disk does not take it.
     """
     record = states / "transform.json"
@@ -87,20 +94,25 @@ async def _transform_into(task: TransformTask, work: Path, timeout_s: float) -> 
         "new": str(work / "object"),
         "past": str(work / "past"),
         "simulation": str(task.simulation) if task.simulation else None,
+        "leash": True,
     }
-    async with _child(sys.executable, "-m", "segue.release.transform") as process:
-        try:
-            async with asyncio.timeout(timeout_s):
-                out, err = await process.communicate(json.dumps(order).encode())
-        except TimeoutError:
-            raise ReleaseError(
-                f"the transform to version {task.version} was not done within {timeout_s:g} s: "
-                "make it faster, or give the node more time"
-            ) from None
-    complaints = err.decode(errors="replace").strip()
-    if process.returncode != 0:
+    with tempfile.TemporaryFile() as said:
+        async with _child(said, sys.executable, "-m", "segue.release.transform") as process:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    out = await _converse(process, json.dumps(order))
+                    status = await process.wait()
+            except TimeoutError:
+                raise ReleaseError(
+                    f"the transform to version {task.version} was not done within {timeout_s:g} s: "
+                    "make it faster, or give the node more time"
+                ) from None
+        complaints = _tail(said)
+    if status < 0:
+        raise PeerError(f"the transform to version {task.version} was killed by signal {-status}: {complaints[-200:]}")
+    if status != 0:
         logger.error("the transform to version %s failed:\n%s", task.version, complaints)
-        last = complaints.splitlines()[-1] if complaints else f"it ended with status {process.returncode}"
+        last = complaints.splitlines()[-1] if complaints else f"it ended with status {status}"
         raise ReleaseError(f"the transform to version {task.version} failed: {last}")
     if not out.endswith(b"\n"):
         raise ReleaseError(
@@ -109,16 +121,32 @@ async def _transform_into(task: TransformTask, work: Path, timeout_s: float) -> 
     return int(json.loads(out.splitlines()[-1])["size_bytes"])
 
 
+async def _converse(process: asyncio.subprocess.Process, order: str) -> bytes:
+    """Give the order, and return the answer. The pipe stays open: its end tells the process that we are gone."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(order.encode() + b"\n")
+    with suppress(ConnectionError):  # it ended at once: its status says more
+        await process.stdin.drain()
+    return await process.stdout.readline()
+
+
+def _tail(said: IO[bytes]) -> str:
+    """Return the end of what the transform said, which may be very long."""
+    size = said.seek(0, os.SEEK_END)
+    said.seek(max(0, size - _TAIL_BYTES))
+    return said.read().decode(errors="replace").strip()
+
+
 @asynccontextmanager
-async def _child(*argv: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a process with pipes for the time of the block; it does not outlive it."""
+async def _child(said: IO[bytes], *argv: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a process for the time of the block; neither it nor what it started outlives it."""
     process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=said, start_new_session=True
     )
     try:
         yield process
     finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()

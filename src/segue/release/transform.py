@@ -1,6 +1,6 @@
 """Runs a release's transform, in a process of its own: `python -m segue.release.transform`.
 
-The node's agent starts it with the old object's folder quiet, gives it one JSON document on stdin, and
+The node's agent starts it with the old object's folder quiet, gives it one line of JSON on stdin, and
 gets `{"size_bytes": N}` on stdout once all that the transform wrote is on disk. A failure is exit status
 1, a traceback on stderr and last of all one line that sums it up. What the author's code prints goes to
 stderr. Safe to run again after a crash: it begins with empty folders each time.
@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from segue.errors import OperatorError, ReleaseError, SegueError
 from segue.model.ids import Version
 from segue.release.durable import sync_tree
 from segue.release.modules import LoadedRelease
+
+_STDIN = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,7 @@ class Order:
         new: where the new object's state goes; what is there is removed first.
         simulation: the future simulation's state, to be read; None if none was installed.
         past: where the past simulation's state goes; what is there is removed first.
+        leash: True if stdin stays open as long as the work is wanted.
     """
 
     release: Path
@@ -50,6 +54,7 @@ class Order:
     new: Path
     simulation: Path | None
     past: Path
+    leash: bool = False
 
     @classmethod
     def from_json(cls, text: str) -> "Order":
@@ -64,6 +69,7 @@ class Order:
                 version=Version(int(data["version"])),
                 previous_version=Version(int(data["previous_version"])),
                 transform=str(data["transform"]),
+                leash=bool(data.get("leash", False)),
                 previous=_optional(data["previous"]),
                 simulation=_optional(data["simulation"]),
                 **{name: Path(data[name]) for name in ("release", "old", "new", "past")},
@@ -122,13 +128,23 @@ def main() -> int:
     """Do what stdin orders, and return the process's exit status."""
     with _stdout_kept() as answer:
         try:
-            size_bytes = run(Order.from_json(sys.stdin.read()))
+            order = Order.from_json(sys.stdin.readline())
+            if order.leash:
+                threading.Thread(target=_end_with_the_agent, daemon=True).start()
+            size_bytes = run(order)
         except (SegueError, OSError) as error:
             traceback.print_exception(error)
             print(" ".join(str(error).split()), file=sys.stderr, flush=True)
             return 1
         print(json.dumps({"size_bytes": size_bytes}), file=answer, flush=True)
     return 0
+
+
+def _end_with_the_agent() -> None:
+    """End this process when stdin is closed, as it is when the agent dies: nobody waits for the work any more."""
+    while os.read(_STDIN, 1):  # not through sys.stdin, whose lock would keep the interpreter from ending
+        pass
+    os._exit(1)
 
 
 def _call(release: LoadedRelease, order: Order, transform: Callable[..., Any], context: TransformContext) -> None:

@@ -1,0 +1,179 @@
+"""The application's process: each step may be asked twice, and a step that fails leaves the node as it was."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import pytest
+
+from segue.local import is_alive
+from segue.node.control import AuthorCodeError, HostFaultError, HostSilentError
+from segue.node.hosts import HostProcess
+from segue.node.plan import Future, HostPlan, ReleasePlan, Stage
+
+pytestmark = pytest.mark.timeout(60)
+
+Spawn = Callable[..., Awaitable[HostProcess]]
+Say = Callable[..., Awaitable[bytes]]
+Refused = Callable[..., Awaitable[grpc.StatusCode | None]]
+MakeRelease = Callable[..., ReleasePlan]
+
+
+async def up(host: HostProcess, stage: Stage) -> HostProcess:
+    await host.warm()
+    await host.start(stage)
+    await host.serve()
+    return host
+
+
+async def test_every_step_may_be_asked_twice(spawn: Spawn, stage: Stage, say: Say, make_release: MakeRelease) -> None:
+    """The agent repeats the last one after a crash: once more changes nothing."""
+    host = await spawn()
+    for _ in range(2):
+        await up(host, stage)
+    assert await say(b"a") == b"a"
+    future = Future(release=make_release(2), state=f"{stage.state}-future")
+    assert await host.install(future) > 0
+    assert await host.install(future) == 0
+    assert await say(b"b", version=2) == b"future ab"
+    for _ in range(2):
+        await host.quiesce(5)
+    for _ in range(2):
+        await up(host, replace(stage, future=future))
+    assert await say(b"c") == b"abc"
+    assert await say(b"d", version=2) == b"future abcd"
+
+
+async def test_steps_asked_at_once_are_taken_one_after_the_other(
+    spawn: Spawn, stage: Stage, say: Say, make_release: MakeRelease
+) -> None:
+    """An agent that died while a start went on is followed by one that asks again: there is one object still."""
+    slow = {"        self.file = self": "        open(self.path.parent / 'starts', 'a').write('x')\n"
+            "        await asyncio.sleep(0.3)\n        self.file = self"}  # fmt: skip
+    host = await spawn(release=make_release(1, slow))
+    await host.warm()
+    async with asyncio.TaskGroup() as asked:
+        for _ in range(3):
+            asked.create_task(host.start(stage))
+    await host.serve()
+    assert await say(b"a") == b"a"
+    assert Path(stage.state, "starts").read_text() == "x"
+
+
+async def test_a_port_that_cannot_be_had_answers_no_call(
+    spawn: Spawn, stage: Stage, plan: HostPlan, refused: Refused
+) -> None:
+    """Not the port's, and not by the way round: the agent may then put the old state back."""
+    host = await spawn(address="203.0.113.1:9001")  # nobody's: RFC 5737
+    await host.warm()
+    await host.start(stage)
+    with pytest.raises(HostFaultError, match=r"203\.0\.113\.1"):
+        await host.serve()
+    assert await refused(b"lost", target=f"unix:{plan.peer}", within_s=1) is not grpc.StatusCode.OK
+    assert not Path(stage.state, "notes").read_bytes()
+
+
+async def test_a_future_simulation_that_fails_does_not_keep_the_object_down(
+    spawn: Spawn, stage: Stage, say: Say, refused: Refused, make_release: MakeRelease
+) -> None:
+    """One that starts only on a fresh folder, say: the old version's callers are answered all the same."""
+    once = {'(self.state / "seen").touch()': '(self.state / "seen").mkdir()'}
+    future = Future(release=make_release(2, once), state=f"{stage.state}-future")
+    host = await up(await spawn(), stage)
+    await host.install(future)
+    await host.quiesce(5)
+    await up(host, replace(stage, future=future))
+    assert await say(b"a") == b"a"
+    assert not await host.answers(future.release.version)
+    assert await refused(b"b", version=2) is None  # parked: it may come yet
+
+
+async def test_a_chain_that_could_not_be_closed_is_made_anew(
+    spawn: Spawn, stage: Stage, say: Say, make_release: MakeRelease
+) -> None:
+    """Objects that are half closed do not go back into service."""
+    torn = {"        self.file.close()": "        self.file.close()\n        raise RuntimeError('after closing')"}
+    host = await up(await spawn(release=make_release(1, torn)), stage)
+    assert await say(b"a") == b"a"
+    with pytest.raises(AuthorCodeError, match="after closing"):
+        await host.quiesce(5)
+    await up(host, stage)
+    assert await say(b"b") == b"ab"
+
+
+async def test_going_quiet_slowly_is_not_death(
+    spawn: Spawn, stage: Stage, say: Say, make_release: MakeRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `stop` that takes long may still write: the process is silent, not gone, and serves again when asked to."""
+    slow = {"        self.file.close()": "        await asyncio.sleep(0.5)\n        self.file.write(b'last')"}
+    host = await up(await spawn(release=make_release(1, slow)), stage)
+    monkeypatch.setattr("segue.node.hosts.ANSWER_TIMEOUT_S", 0.1)
+    with pytest.raises(HostSilentError):
+        await host.quiesce(0.1)
+    monkeypatch.undo()
+    await up(host, stage)
+    assert await say(b"!") == b"last!"
+
+
+async def test_a_process_that_is_ended_keeps_its_counts_and_is_gone(
+    spawn: Spawn, stage: Stage, plan: HostPlan, say: Say, make_release: MakeRelease
+) -> None:
+    """Also if the author's `stop` fails, which is called once."""
+    loud = {
+        "        self.file.close()": "        open(self.path.parent / 'stops', 'a').write('x')\n        raise OSError"
+    }
+    host = await up(await spawn(release=make_release(1, loud)), stage)
+    await say(b"a")
+    await host.end()
+    assert not is_alive(host.pid)
+    (kept,) = Path(plan.usage).glob("*.json")
+    (calls,) = json.loads(kept.read_text())["calls"]
+    assert (calls["method"], calls["count"], calls["outcome"]) == ("/notes.Notes/Say", 1, "OK")
+    assert Path(stage.state, "stops").read_text() == "x"
+
+
+async def test_a_process_that_hangs_is_killed(
+    spawn: Spawn, stage: Stage, make_release: MakeRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it runs when `end` returns."""
+    stuck = {"        self.file.close()": "        import time; time.sleep(600)"}
+    host = await up(await spawn(release=make_release(1, stuck)), stage)
+    monkeypatch.setattr("segue.node.hosts.END_TIMEOUT_S", 0.2)
+    await host.end()
+    assert not is_alive(host.pid)
+
+
+async def test_the_port_passes_without_a_failed_call(
+    spawn: Spawn, stage: Stage, plan: HostPlan, say: Say, tmp_path: Path, make_release: MakeRelease
+) -> None:
+    """New connections go to the new process at once, calls on old ones are forwarded, and the old process leaves."""
+    old = await up(await spawn(), stage)
+    said: list[bytes] = []
+    stop, progress = asyncio.Event(), asyncio.Condition()
+
+    async def keep_saying() -> None:
+        while not stop.is_set():
+            said.append(await say(b"."))
+            async with progress:
+                progress.notify_all()
+
+    async def until(count: int) -> None:
+        async with progress:
+            await progress.wait_for(lambda: len(said) >= count)
+
+    async with asyncio.TaskGroup() as callers:
+        for _ in range(4):
+            callers.create_task(keep_saying())
+        await until(20)
+        await old.quiesce(5)
+        new = await spawn(control=str(tmp_path / "2.control"), peer=str(tmp_path / "2.peer"))
+        await up(new, stage)
+        await old.leave(tmp_path / "2.peer")
+        await until(len(said) + 50)
+        stop.set()
+    async with asyncio.timeout(20):
+        await old.ended()
+    assert len(Path(stage.state, "notes").read_bytes()) == len(said)
