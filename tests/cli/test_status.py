@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -108,3 +108,21 @@ async def test_json_goes_on_when_the_server_is_back(capsys: pytest.CaptureFixtur
 async def test_no_server_at_the_start_is_an_error() -> None:
     with pytest.raises(PeerError):
         await print_each(Scripted(PeerError("gone")), SYSTEM, every_s=0)
+
+
+def test_a_node_that_does_not_report_is_not_shown_as_serving() -> None:
+    """What it said last is old: the row and the headline say for how long."""
+    text = shown(status(node(last_seen=AT - timedelta(seconds=23)), node(id="n2")))
+    assert "silent: n1" in text
+    assert "silent for 23 s, last serving" in text
+    assert "silent" not in shown(status(node(last_seen=AT - timedelta(seconds=10))))
+
+
+def test_a_failure_has_a_line_of_its_own() -> None:
+    """However long, it is not cut into a narrow column."""
+    failure = "blockstore/upgrade/state.py:41: " + "word " * 30
+    console = Console(width=80, file=io.StringIO(), force_terminal=False)
+    console.print(render(status(node(failure=failure))))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert any(line.startswith("n1: blockstore/upgrade/state.py:41: word") for line in lines)

@@ -106,6 +106,7 @@ async def test_an_observer_that_fails_fails_the_call(
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await unary(connect(await serve(dispatch), 1))
     assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "a simulation that observes this call failed" in (caught.value.details() or "")
     assert "disk full" not in (caught.value.details() or "")
     await until(lambda: dispatch.in_flight.clients == 0)
     assert {key.outcome for key in usage.counts()} == {"INTERNAL"}
@@ -210,4 +211,17 @@ def test_an_observer_that_is_not_asynchronous_is_refused(dispatch: Dispatch, cha
 
     current = kinds("v1")
     with pytest.raises(ReleaseError, match=r'observer of "Unary" is not asynchronous: write it with `async def`'):
+        dispatch.show(chain(current, Wrong(current), current=1))
+
+
+def test_an_observer_that_cannot_be_told_is_refused(dispatch: Dispatch, chain: MakeChain, kinds: Any) -> None:
+    """One argument too few would fail every call of the older version, from the installation on."""
+
+    class Wrong(Watching):
+        @observes("Unary")
+        async def wrong(self, request: str, reply: str) -> None:
+            """Is never told."""
+
+    current = kinds("v1")
+    with pytest.raises(ReleaseError, match=r'observer of "Unary" does not take \(request, reply, context\)'):
         dispatch.show(chain(current, Wrong(current), current=1))

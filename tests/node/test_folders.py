@@ -40,6 +40,17 @@ def test_another_node_is_refused(tmp_path: Path, other: Identity) -> None:
         pass
 
 
+def test_a_wrong_class_can_be_mended_before_the_first_start(tmp_path: Path) -> None:
+    """A slip on the command line does not cost the folder; once the node ran, its class stays."""
+    slip = Identity(system=SystemName("blockstore"), class_name=ClassName("BlokNode"), node_id=NodeId("n1"))
+    with claimed(tmp_path, slip):
+        pass
+    with claimed(tmp_path, identity()) as folders:
+        folders.journal.write_text("{}")
+    with pytest.raises(OperatorError, match="belongs to"):
+        Folders(tmp_path, slip)
+
+
 def test_two_agents_do_not_share_a_folder(tmp_path: Path) -> None:
     """The second is told, and the first keeps it."""
     with ExitStack() as stack:

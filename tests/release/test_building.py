@@ -139,6 +139,14 @@ def test_version_2_is_built_with_version_1_at_hand(write: Write, manifest: Text,
     assert build(folder, previous=bundle) == build(folder, previous=first)
 
 
+def test_a_class_does_not_get_lost_between_two_versions(write: Write, manifest: Text, first: Path) -> None:
+    folder = second(write, manifest)
+    renamed = (folder / "release.toml").read_text().replace("classes.Node", "classes.Nodes")
+    (folder / "release.toml").write_text(renamed)
+    with pytest.raises(ReleaseError, match=r"kv 2 has the classes Nodes, but version 1 has Node: "):
+        build(folder, previous=first)
+
+
 def test_version_1_has_none_before_it(first: Path, write: Write) -> None:
     with pytest.raises(ReleaseError, match="version 1 has no release before it"):
         build(first, previous=first)

@@ -78,7 +78,9 @@ def test_every_request_is_granted_or_refused_with_a_reason(fleet: Fleet, rules: 
 def test_no_grant_passes_a_budget(fleet: Fleet, rules: Rules) -> None:
     grants = set(decide(fleet, rules, NOON).grants)
     away = {
-        fact.id for fact in fleet.nodes.values() if fact.away_since or (NOON - fact.last_seen).total_seconds() >= 60
+        fact.id
+        for fact in fleet.nodes.values()
+        if fact.away_since or (fact.version > 0 and (NOON - fact.last_seen).total_seconds() >= 60)
     }
     assert not grants & away
     for budget in rules.budgets:

@@ -190,6 +190,9 @@ class TestSilence:
             "n2": "1 of 1 node is away (n1 silent)"
         }
 
+    def test_a_node_that_never_served_is_missed_by_nobody(self, decided: Decide, fact: Fact) -> None:
+        assert decided(Rules(), fact("n1", version=0, seen=99), fact("n2", waits=1)).grants == ("n2",)
+
     def test_just_before_it_is_not(self, decided: Decide, fact: Fact) -> None:
         assert decided(Rules(), fact("n1", seen=14.9), fact("n2", waits=1)).grants == ("n2",)
 

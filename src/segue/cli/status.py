@@ -14,6 +14,7 @@ from rich.text import Text
 
 from segue.errors import PeerError
 from segue.model.ids import SystemName, system_name
+from segue.schedule.rules import STALE_S
 from segue.wire.client import UpgradeServer
 from segue.wire.messages import NodeStatus, SystemStatus
 
@@ -116,9 +117,13 @@ def render(now: SystemStatus, *, silent: bool = False) -> RenderableType:
     for version in versions:
         table.add_column(f"calls v{version}", justify="right", no_wrap=True)
     for node in now.nodes:
-        table.add_row(*_row(node, newest), *(f"{node.answered.get(version, 0):,}" for version in versions))
+        calls = (f"{node.answered.get(version, 0):,}" for version in versions)
+        table.add_row(*_row(node, newest, _silent_s(node, now)), *calls)
+    failures = [Text(f"{node.id}: {node.failure}", style="red") for node in now.nodes if node.failure]
     silence = f"as of {now.at.astimezone():%H:%M:%S}; the server does not answer" if silent else ""
-    return Group(_headline(now, newest), Text(silence, style="bold red"), table)
+    return Group(
+        _headline(now, newest), Text(silence, style="bold red"), table, *([Text(), *failures] if failures else ())
+    )
 
 
 def _headline(now: SystemStatus, newest: int) -> Text:
@@ -130,13 +135,24 @@ def _headline(now: SystemStatus, newest: int) -> Text:
     failed = _names(node.id for node in now.nodes if node.failure)
     if failed:
         line.append(f", failed: {failed}", style="red")
+    silent = _names(node.id for node in now.nodes if _silent_s(node, now))
+    if silent:
+        line.append(f", silent: {silent}", style="bold red")
     return line
 
 
-def _row(node: NodeStatus, newest: int) -> tuple[RenderableType, ...]:
+def _silent_s(node: NodeStatus, now: SystemStatus) -> int:
+    """Return for how many seconds the node has not reported; 0 if no longer than is usual."""
+    silent_s = (now.at - node.last_seen).total_seconds()
+    return int(silent_s) if silent_s > STALE_S else 0
+
+
+def _row(node: NodeStatus, newest: int, silent_s: int) -> tuple[RenderableType, ...]:
     version = f"{node.version} → {node.target_version}" if node.target_version else str(node.version)
-    if node.failure:
-        phase = Text(f"{node.phase}; {node.failure}", style="red")
+    if silent_s:
+        phase = Text(f"silent for {silent_s} s, last {node.phase}", style="bold red")
+    elif node.failure:
+        phase = Text(f"{node.phase}, failed", style="red")
     elif node.waits_for:
         phase = Text(f"{node.phase}: {node.waits_for}", style="cyan")
     else:

@@ -134,6 +134,9 @@ class Answer:
         match error:
             case Disallowed():
                 code, details = grpc.StatusCode.FAILED_PRECONDITION, str(error)
+            case ObserverFailedError():
+                details = "segue: a simulation that observes this call failed; its node's log says why"
+                _log.error("%s of version %d: %s", method, version, error, exc_info=error.__cause__)
             case UnreadableRequestError():
                 details = f"segue: the request is no message of version {version}'s {method}"
             case _:
@@ -149,6 +152,19 @@ class Answer:
         return f"{type(self).__name__}({self.key[0]}, {self.key[1]}, {self.gate!r})"
 
 
+class ObserverFailedError(Exception):
+    """The object answered, and an observer of the call failed; what it raised is the cause."""
+
+
+async def _tell(observer: Observer, request: Any, reply: Any, context: Context) -> None:
+    try:
+        await observer(request, reply, context)
+    except grpc.aio.BaseError:
+        raise
+    except Exception as error:
+        raise ObserverFailedError(f"the observer {observer.__qualname__} failed") from error
+
+
 class _UnaryUnary(Answer):
     _make_handler = staticmethod(grpc.unary_unary_rpc_method_handler)
     unary_request = True
@@ -162,7 +178,7 @@ class _UnaryUnary(Answer):
         raw = self._serialize(reply)
         if self.key in self._observers:
             for observer in self._observers[self.key]:
-                await observer(message, reply, context)
+                await _tell(observer, message, reply, context)
         return raw
 
 

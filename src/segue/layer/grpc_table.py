@@ -111,6 +111,10 @@ def _observers(chain: Chain, methods: Mapping[Version, Mapping[str, MethodHandle
             for observer in observers:
                 if not inspect.iscoroutinefunction(observer):
                     raise ReleaseError(f"{_observer(link, name)} is not asynchronous: write it with `async def`")
+                if not _takes(observer, "request", "reply", "context"):
+                    raise ReleaseError(
+                        f"{_observer(link, name)} does not take (request, reply, context): give it these"
+                    )
             found[delegate, method] = (*found.get((delegate, method), ()), *observers)
     return found
 
@@ -131,3 +135,12 @@ def _observed(link: Link, name: str, delegate: Version, handlers: Mapping[str, M
 
 def _observer(link: Link, name: str) -> str:
     return f'{type(link.instance).__qualname__} of version {link.version}: its observer of "{name}"'
+
+
+def _takes(function: Observer, *arguments: str) -> bool:
+    """Say whether `function` can be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True

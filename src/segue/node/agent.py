@@ -91,6 +91,7 @@ class Agent:
                 await self._travel(executor, tasks)
         except asyncio.CancelledError:
             # Told to end, and only then: an agent that fails leaves the application in service.
+            logger.info("told to end: the application ends as well")
             if executor:
                 await self._stop_processes(executor)
             raise
@@ -106,6 +107,10 @@ class Agent:
         if not executor.running and not executor.leaving:
             check_free(self._settings.address)
         tasks.create_task(self._report(executor))
+        if self._at.phase is Phase.NEW:
+            logger.info("waiting for a release of system %s", self._settings.system)
+        else:
+            logger.info("going on with version %s, %s", self._at.version, self._at.phase.value)
         while True:
             if self._at.phase in _SERVES_CURRENT:
                 await executor.bring_back(self._at)
@@ -120,7 +125,7 @@ class Agent:
         """Put the event into the journal, and only then follow it."""
         self._journal.append(event)
         self._at, _ = journey.advance(self._at, event)
-        logger.info("%s: %s", type(event).__name__, self._at.phase.value)
+        logger.info("version %s, %s (%s)", self._at.version, self._at.phase.value, type(event).__name__)
         self._report_now.set()
         if self._at.phase is Phase.NEW:
             raise OperatorError(f"node {self._settings.node_id} cannot start: {self._at.failure}")
@@ -163,7 +168,7 @@ class Agent:
                 reachable = True
             except SegueError as error:
                 if reachable:
-                    logger.warning("cannot report; the node goes on serving: %s", error)
+                    logger.warning("cannot report to the upgrade server, and tries on: %s", error)
                 reachable = False
             await asyncio.sleep(_REPORT_GAP_S)
             with suppress(TimeoutError):

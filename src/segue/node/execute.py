@@ -169,6 +169,7 @@ class Executor:
         # Two processes at a time: one that was replaced leaves before the next is, and before others wait for us.
         for old in list(self.leaving):
             await old.ended()
+        said = ""
         while True:
             retry_after_s = self._settings.poll_s
             try:
@@ -178,12 +179,14 @@ class Executor:
                 answer = await self._server.ask_permit(self._settings.system, self._settings.node_id, request)
             except SegueError as error:
                 retry_after_s = getattr(error, "retry_after_s", retry_after_s)
-                logger.warning("no permit: %s", error)
+                reason = str(error)
             else:
                 if answer.permit is not None:
                     return journey.PermitGranted(permit=answer.permit)
-                retry_after_s = answer.retry_after_s
-                logger.info("no permit yet: %s", answer.reason)
+                retry_after_s, reason = answer.retry_after_s, answer.reason
+            if reason != said:
+                logger.info("no permit yet: %s", reason)
+                said = reason
             await self._pause(retry_after_s)
 
     async def _warm(self, release: Announcement, at: journey.Journey) -> journey.Event:

@@ -21,7 +21,7 @@ import shutil
 import socket
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from segue.errors import OperatorError
@@ -149,13 +149,15 @@ class Folders:
                 raise OperatorError(
                     f"{card}: not the card of a node ({error}); give another folder with --state"
                 ) from error
-            if there != identity:
+            never_ran = not self.journal.exists() or self.journal.stat().st_size == 0
+            if there != identity and not (never_ran and replace(there, class_name=identity.class_name) == identity):
                 raise OperatorError(
                     f"state folder {self.root} belongs to node {there.node_id} ({there.class_name}) of system "
                     f"{there.system}, not to {identity.node_id} ({identity.class_name}) of {identity.system}: "
                     "give this node a folder of its own with --state"
                 )
-            return
+            if there == identity:
+                return
         partial = card.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(identity)) + "\n")
         sync_path(partial)

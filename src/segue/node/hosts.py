@@ -177,4 +177,7 @@ class Hosts:
 async def _reap(process: asyncio.subprocess.Process) -> None:
     """Wait for the process's end, so that it does not stay as a zombie."""
     status = await process.wait()
-    logger.info("process %s of the application ended with status %s", process.pid, status)
+    if status:
+        logger.warning("process %s of the application ended with status %s", process.pid, status)
+    else:
+        logger.info("process %s of the application has left", process.pid)

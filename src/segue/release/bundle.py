@@ -34,7 +34,7 @@ def build(folder: Path, *, previous: Path | None = None) -> bytes:
     Raises:
         ReleaseError: the manifest is wrong; a name in it is not defined in the release; a file does not
             compile, or cannot be in a bundle; `previous` is missing, is not the release before this one,
-            or has no module that this release imports of it.
+            has other classes, or has no module that this release imports of it.
     """
     manifest = read_manifest(folder)
     files = _collect(folder)
@@ -178,6 +178,12 @@ def _read_previous(previous: Path, manifest: Manifest) -> dict[str, bytes]:
         raise ReleaseError(
             f"{previous}: expected version {manifest.version - 1} of {manifest.system}, "
             f"found version {found.version} of {found.system}; give the release right before this one"
+        )
+    if set(found.classes) != set(manifest.classes):
+        raise ReleaseError(
+            f"{manifest.system} {manifest.version} has the classes {', '.join(sorted(manifest.classes))}, but version "
+            f"{found.version} has {', '.join(sorted(found.classes))}: give each an upgrade under its name; "
+            "a class that comes or goes with a release is not supported yet"
         )
     return {file: content for file, content in files.items() if not file.startswith(f"{_PREVIOUS}/")}
 

@@ -27,7 +27,8 @@ class Budgets:
         #: `{(budget, group): nodes that are away}`
         self._away: dict[tuple[Budget, str | None], set[NodeId]] = {}
         for fact in fleet.nodes.values():
-            if fact.away_since is not None or fact.id in self._silent:
+            # Callers miss a node that served; one that never did may be a slip of its operator's.
+            if fact.away_since is not None or (fact.id in self._silent and fact.version > 0):
                 self.take(fact)
 
     def refuse(self, fact: NodeFact) -> BudgetSpent | None:
