@@ -4,6 +4,11 @@ Every message says what went wrong, with which value, and what to do now. Our ow
 `AssertionError`, and belong to no family. `Disallowed` is not a fault but an answer.
 """
 
+import errno
+
+#: What a machine refuses for a while: no room, too many open files, a disk that fails.
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EAGAIN}
+
 
 class SegueError(Exception):
     """Something that a person or a program is told in one line."""
@@ -39,3 +44,10 @@ class Disallowed(Exception):  # noqa: N818 - an answer to the caller, no fault
 
     The caller gets `FAILED_PRECONDITION` with the message.
     """
+
+
+def is_passing(error: BaseException) -> bool:
+    """Say whether `error` is the machine's or the moment's: no release is to blame, and to try again may help."""
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        return error.errno in _PASSING
+    return isinstance(error, (MemoryError, TimeoutError, PeerError))

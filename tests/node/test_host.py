@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +11,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from segue.errors import PeerError
 from segue.local import is_alive
 from segue.node.control import AuthorCodeError, HostFaultError, HostSilentError
-from segue.node.hosts import HostProcess
+from segue.node.hosts import HostProcess, Hosts
 from segue.node.plan import Future, HostPlan, ReleasePlan, Stage
 
 pytestmark = pytest.mark.timeout(60)
@@ -133,6 +136,36 @@ async def test_a_process_that_is_ended_keeps_its_counts_and_is_gone(
     (calls,) = json.loads(kept.read_text())["calls"]
     assert (calls["method"], calls["count"], calls["outcome"]) == ("/notes.Notes/Say", 1, "OK")
     assert Path(stage.state, "stops").read_text() == "x"
+
+
+async def test_a_busy_process_is_found(spawn: Spawn, stage: Stage, plan: HostPlan, make_release: MakeRelease) -> None:
+    """An agent that comes back while author's code holds the event loop must not start a second process beside it."""
+    busy = {"        self.file = self": "        import time; time.sleep(1)\n        self.file = self"}
+    host = await spawn(release=make_release(1, busy))
+    await host.warm()
+    async with asyncio.TaskGroup() as asked:
+        starting = asked.create_task(host.start(stage))
+        await asyncio.sleep(0.2)
+        found = await Hosts(asked).find(plan.release.version, Path(plan.control))
+        assert found is not None
+        assert found.pid == host.pid
+        assert not starting.done()
+
+
+async def test_no_step_brings_back_a_process_that_ends(spawn: Spawn, stage: Stage, make_release: MakeRelease) -> None:
+    """A supervisor signals agent and application together: what is asked then is refused, not half done."""
+    slow = {"        self.file.close()": "        await asyncio.sleep(0.5)"}
+    host = await up(await spawn(release=make_release(1, slow)), stage)
+    os.kill(host.pid, signal.SIGTERM)
+
+    async def serve_on() -> None:
+        while True:
+            await host.serve()
+
+    with pytest.raises(PeerError):
+        await serve_on()
+    async with asyncio.timeout(10):
+        await host.ended()
 
 
 async def test_a_process_that_hangs_is_killed(

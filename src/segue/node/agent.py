@@ -66,7 +66,7 @@ class Agent:
         self._newest = self._at.version
         self._failures_in_a_row = 0
         self._retry_at = 0.0
-        self._watched: set[int] = set()
+        self._executor: Executor | None = None
         self._news = asyncio.Event()
         self._report_now = asyncio.Event()
 
@@ -78,22 +78,22 @@ class Agent:
         Raises:
             OperatorError: the node cannot start: its port is taken, or its first release does not start.
         """
-        executor = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                executor = Executor(
+                self._executor = Executor(
                     settings=self._settings,
                     folders=self._folders,
                     server=self._server,
                     hosts=Hosts(tasks),
+                    watch=lambda host: self._watch(host, tasks),
                     clock=self._clock,
                 )
-                await self._travel(executor, tasks)
+                await self._travel(self._executor, tasks)
         except asyncio.CancelledError:
             # Told to end, and only then: an agent that fails leaves the application in service.
             logger.info("told to end: the application ends as well")
-            if executor:
-                await self._stop_processes(executor)
+            if self._executor:
+                await self._stop_processes(self._executor)
             raise
         finally:
             self._journal.close()
@@ -114,7 +114,6 @@ class Agent:
         while True:
             if self._at.phase in _SERVES_CURRENT:
                 await executor.bring_back(self._at)
-            self._watch(executor, tasks)
             for command in journey.pending(self._at):
                 self._record(await executor.run(command, self._at))
                 break
@@ -127,12 +126,17 @@ class Agent:
         self._at, _ = journey.advance(self._at, event)
         logger.info("version %s, %s (%s)", self._at.version, self._at.phase.value, type(event).__name__)
         self._report_now.set()
-        if self._at.phase is Phase.NEW:
-            raise OperatorError(f"node {self._settings.node_id} cannot start: {self._at.failure}")
-        if self._at.phase is Phase.SERVING:
-            self._failures_in_a_row = self._failures_in_a_row + 1 if self._at.failure else 0
-            wait_s = min(_RETRY_S * 2**self._failures_in_a_row, _RETRY_LIMIT_S) if self._failures_in_a_row else 0.0
-            self._retry_at = asyncio.get_running_loop().time() + wait_s
+        if isinstance(event, journey.FirstStartFailed):
+            raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
+        if self._at.phase in (Phase.NEW, Phase.SERVING):
+            self._put_off()
+
+    def _put_off(self) -> None:
+        """After an attempt that failed, leave the release alone for a while."""
+        self._failures_in_a_row = self._failures_in_a_row + 1 if self._at.failure else 0
+        doublings = min(self._failures_in_a_row, 10) - 1
+        wait_s = min(_RETRY_S * 2**doublings, _RETRY_LIMIT_S) if self._at.failure else 0.0
+        self._retry_at = asyncio.get_running_loop().time() + wait_s
 
     async def _rest(self) -> None:
         """Wait until something is new, and enter the release that the node wants, if there is one."""
@@ -195,14 +199,11 @@ class Agent:
         if newest > self._at.version:
             self._news.set()
 
-    def _watch(self, executor: Executor, tasks: asyncio.TaskGroup) -> None:
-        """Have every process listened to, once, for as long as it lives."""
-        for host in (*executor.running.values(), *executor.leaving):
-            if host.pid not in self._watched:
-                self._watched.add(host.pid)
-                tasks.create_task(self._listen_to(host, executor))
+    def _watch(self, host: HostProcess, tasks: asyncio.TaskGroup) -> None:
+        """Have a process listened to for as long as it lives."""
+        tasks.create_task(self._listen_to(host))
 
-    async def _listen_to(self, host: HostProcess, executor: Executor) -> None:
+    async def _listen_to(self, host: HostProcess) -> None:
         """Ask the upgrade server as soon as a caller of `host` knows a newer version; note its end."""
         claims = 0
         with suppress(PeerError):
@@ -210,11 +211,8 @@ class Agent:
                 claims = await host.claims(claims)
                 self._report_now.set()
         await host.ended()
-        self._watched.discard(host.pid)
-        if executor.running.get(host.version) is host:
-            del executor.running[host.version]
-        if host in executor.leaving:
-            executor.leaving.remove(host)
+        if self._executor:
+            self._executor.forget(host)
         self._news.set()
 
     async def _stop_processes(self, executor: Executor) -> None:

@@ -6,12 +6,14 @@ closes its connections, so a question that is left open also tells of the other 
 
 import asyncio
 import json
+import socket
+import struct
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from segue.errors import PeerError, ReleaseError, SegueError
+from segue.errors import PeerError, ReleaseError, SegueError, is_passing
 
 #: What answers a question: takes its name and its arguments, returns what crosses as JSON.
 Answer: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -54,11 +56,11 @@ class HostSilentError(PeerError):
     """The process did not answer in time: it lives, and may still be doing what it was asked."""
 
 
-async def ask(socket: Path, question: str, *, wait_s: float | None, **arguments: Any) -> dict[str, Any]:
-    """Ask the process that listens on `socket`, and return its answer.
+async def ask(path: Path, question: str, *, wait_s: float | None, **arguments: Any) -> dict[str, Any]:
+    """Ask the process that listens on the Unix socket at `path`, and return its answer.
 
     Args:
-        socket: the process's control socket.
+        path: the process's control socket.
         question: what is asked, a name that the process knows.
         wait_s: seconds to wait for the answer; None for a question that is answered when something happens.
         arguments: what crosses as JSON.
@@ -71,7 +73,7 @@ async def ask(socket: Path, question: str, *, wait_s: float | None, **arguments:
     """
     try:
         async with asyncio.timeout(wait_s):
-            reader, writer = await asyncio.open_unix_connection(str(socket), limit=LINE_LIMIT_BYTES)
+            reader, writer = await asyncio.open_unix_connection(str(path), limit=LINE_LIMIT_BYTES)
             try:
                 writer.write(json.dumps({"ask": question, **arguments}).encode() + b"\n")
                 await writer.drain()
@@ -92,8 +94,8 @@ async def ask(socket: Path, question: str, *, wait_s: float | None, **arguments:
     return answer
 
 
-async def listen(socket: Path, answer: Answer) -> asyncio.Server:
-    """Answer questions that come to `socket`, taking the place of a process that died.
+async def listen(path: Path, answer: Answer) -> asyncio.Server:
+    """Answer questions that come to the Unix socket at `path`, taking the place of a process that died.
 
     Returns:
         The server, listening; whoever asked for it closes it.
@@ -112,18 +114,28 @@ async def listen(socket: Path, answer: Answer) -> asyncio.Server:
         finally:
             writer.close()
 
-    socket.unlink(missing_ok=True)
-    return await asyncio.start_unix_server(converse, str(socket), limit=LINE_LIMIT_BYTES)
+    path.unlink(missing_ok=True)
+    return await asyncio.start_unix_server(converse, str(path), limit=LINE_LIMIT_BYTES)
 
 
 async def _reply(answer: Answer, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"answer": await answer(question, arguments)}
     except Exception as error:
-        # Whatever is raised must reach the agent as an answer, never as silence. What the machine
-        # refuses, and what takes too long, is not the author's to mend.
-        passing = isinstance(error, (OSError, MemoryError, TimeoutError, PeerError))
-        return {"error": one_line(error), "author": not passing, "details": traceback.format_exc()}
+        # Whatever is raised must reach the agent as an answer, never as silence.
+        return {"error": one_line(error), "author": not is_passing(error), "details": traceback.format_exc()}
+
+
+def peer_pid(path: Path) -> int | None:
+    """Return the id of the process that listens on the Unix socket at `path`, however busy it is; None if none does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return None
+        pid: int
+        pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        return pid
 
 
 def one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ looks at what is already there.
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from typing import assert_never
 
 from segue import journey
@@ -14,7 +15,7 @@ from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, Tru
 from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.model.release import Announcement
-from segue.node.control import HostFaultError, HostGoneError, one_line
+from segue.node.control import HostGoneError, HostSilentError, one_line
 from segue.node.folders import Folders
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.placement import Placement
@@ -40,17 +41,26 @@ class Executor:
         folders: the node's places on disk.
         server: the upgrade server.
         hosts: starts processes of the application.
+        watch: is told of every process that is started or found.
         clock: for the instants that events carry.
     """
 
     def __init__(
-        self, *, settings: NodeSettings, folders: Folders, server: UpgradeServer, hosts: Hosts, clock: Clock
+        self,
+        *,
+        settings: NodeSettings,
+        folders: Folders,
+        server: UpgradeServer,
+        hosts: Hosts,
+        watch: Callable[[HostProcess], None],
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._folders = folders
         self._placement = Placement(settings, folders)
         self._server = server
         self._hosts = hosts
+        self._watch = watch
         self._clock = clock
         #: `{version: its process}`, of those that are not leaving
         self.running: dict[Version, HostProcess] = {}
@@ -104,12 +114,11 @@ class Executor:
         await host.serve()
         return host
 
-    async def bring_back(self, at: journey.Journey) -> None:
-        """Have the version that owns the state serve, however often that must be tried."""
+    async def bring_back(self, at: journey.Journey) -> HostProcess:
+        """Have the version that owns the state serve, however often that must be tried, and return its process."""
         while True:
             try:
-                await self.serve_current(at)
-                return
+                return await self.serve_current(at)
             except _FAILURES as error:
                 await self._try_again(at.version, error)
 
@@ -120,7 +129,13 @@ class Executor:
             if host is None:
                 continue
             logger.info("found the application's process %s of version %s", host.pid, version)
-            if (await host.report())["phase"] == HostPhase.LEAVING:
+            self._watch(host)
+            try:
+                phase = (await host.report())["phase"]
+            except PeerError as error:  # it is busy, or ends at this moment: whoever needs it next will see
+                logger.warning("process %s does not say where it is: %s", host.pid, error)
+                phase = None
+            if phase == HostPhase.LEAVING:
                 self.leaving.append(host)
             else:
                 self.running[version] = host
@@ -166,24 +181,22 @@ class Executor:
 
     async def _ask_permit(self, from_version: Version, to_version: Version, at: journey.Journey) -> journey.Event:
         request = PermitRequest(class_name=self._settings.class_name, from_version=from_version, to_version=to_version)
-        # Two processes at a time: one that was replaced leaves before the next is, and before others wait for us.
-        for old in list(self.leaving):
-            await old.ended()
         said = ""
         while True:
-            retry_after_s = self._settings.poll_s
+            host = await self.bring_back(at)  # the wait may be long: a process that died must not wait with us
             try:
-                host = await self.serve_current(at)  # the wait may be long: a process that died must not wait with us
+                reason, retry_after_s = "", self._settings.poll_s
                 if not await host.answers(to_version):
                     return journey.FutureLost(reason=f"version {to_version} could not be installed again; see the log")
-                answer = await self._server.ask_permit(self._settings.system, self._settings.node_id, request)
+                if self.leaving:  # two processes at a time; and no permit is held meanwhile
+                    reason = f"process {self.leaving[0].pid} of the upgrade before still forwards calls"
+                else:
+                    answer = await self._server.ask_permit(self._settings.system, self._settings.node_id, request)
+                    if answer.permit is not None:
+                        return journey.PermitGranted(permit=answer.permit)
+                    reason, retry_after_s = answer.reason, answer.retry_after_s
             except SegueError as error:
-                retry_after_s = getattr(error, "retry_after_s", retry_after_s)
-                reason = str(error)
-            else:
-                if answer.permit is not None:
-                    return journey.PermitGranted(permit=answer.permit)
-                retry_after_s, reason = answer.retry_after_s, answer.reason
+                reason, retry_after_s = str(error), getattr(error, "retry_after_s", retry_after_s)
             if reason != said:
                 logger.info("no permit yet: %s", reason)
                 said = reason
@@ -233,11 +246,12 @@ class Executor:
         while True:
             try:
                 host = await self._start_target(at)
-                may_have_answered = True
-                await host.serve()
-                break
-            except HostFaultError as error:  # it says itself that it answered no call
-                return journey.HandOverFailed(reason=_reason(error))
+                try:
+                    await host.serve()
+                    break
+                except (HostGoneError, HostSilentError):
+                    may_have_answered = True
+                    raise
             except _FAILURES as error:
                 if not may_have_answered:
                     return journey.HandOverFailed(reason=_reason(error))
@@ -312,6 +326,7 @@ class Executor:
             return host
         host = await self._hosts.spawn(self._placement.host_plan(release, previous))
         self.running[release.version] = host
+        self._watch(host)
         return host
 
     async def end(self, version: Version) -> None:
@@ -319,6 +334,13 @@ class Executor:
         host = self.running.pop(version, None)
         if host is not None:
             await host.end()
+
+    def forget(self, host: HostProcess) -> None:
+        """Take note that a process is gone."""
+        if self.running.get(host.version) is host:
+            del self.running[host.version]
+        if host in self.leaving:
+            self.leaving.remove(host)
 
     async def _try_again(self, version: Version, error: Exception) -> None:
         """Make room for another process of `version`: nothing better can be done for the callers."""

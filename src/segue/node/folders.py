@@ -16,9 +16,9 @@ Sockets are not here but in a short folder of their own, since a Unix socket's p
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
-import socket
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +26,10 @@ from pathlib import Path
 
 from segue.errors import OperatorError
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
+from segue.node.control import peer_pid
 from segue.release.durable import sync_path
+
+logger = logging.getLogger(__name__)
 
 #: What is left of the 107 bytes of a Unix socket's path when `/999999999.control` has been taken off.
 _RUN_LIMIT_BYTES = 107 - 18
@@ -66,7 +69,7 @@ class Folders:
             self._hold()
             self._claim(identity)
             for left_by_a_crash in self.making.iterdir():
-                shutil.rmtree(left_by_a_crash)
+                _remove(left_by_a_crash)
             self.run = _run_folder(self.root)
         except OperatorError:
             self._lock.close()
@@ -119,16 +122,15 @@ class Folders:
         """Remove `folder` if it is there; a crash in the middle leaves nothing that could be taken for it."""
         if not folder.exists():
             return
-        trash = self.making / f"trash-{folder.parent.name}-{folder.name}"
-        shutil.rmtree(trash, ignore_errors=True)
-        folder.rename(trash)
+        trash = Path(tempfile.mkdtemp(prefix="trash-", dir=self.making))
+        folder.rename(trash / folder.name)
         sync_path(folder.parent)
-        shutil.rmtree(trash)
+        _remove(trash)
 
     def close(self) -> None:
         """Let another agent have the folder; the folder of the sockets goes if no process is left in it."""
         with suppress(OSError):
-            if not any(_is_answered(path) for path in self.run.iterdir()):
+            if not any(peer_pid(path) for path in self.run.iterdir()):
                 shutil.rmtree(self.run)
         self._lock.close()
 
@@ -180,11 +182,8 @@ def _run_folder(root: Path) -> Path:
     return run
 
 
-def _is_answered(path: Path) -> bool:
-    """Say whether a process listens on the socket at `path`."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
+def _remove(rubbish: Path) -> None:
+    """Remove what nobody needs any more; what cannot be removed is in nobody's way."""
+    shutil.rmtree(rubbish, ignore_errors=True)
+    if rubbish.exists():
+        logger.warning("%s cannot be removed: remove it by hand when there is time", rubbish)

@@ -18,6 +18,7 @@ from typing import Any
 
 import grpc.aio
 
+from segue.errors import PeerError
 from segue.layer.grpc_listener import Listener, listen_on, successor_channel
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest
@@ -35,6 +36,10 @@ logger = logging.getLogger(__name__)
 _LEAVING_LOOK_S = 0.1
 #: How long calls may go on when the node is told to stop for good.
 _STOP_GRACE_S = 5.0
+#: For a future simulation to be installed: less than the agent waits, so that it hears how that went.
+_INSTALL_S = 300.0
+#: For all that a process does when it is told to end by a signal.
+_END_S = 10.0
 #: For gates to close before the first call: nothing is inside.
 _NO_CALLS_S = 5.0
 
@@ -76,6 +81,8 @@ class Host:
         if question == "report":
             return self.report()
         async with self._step:
+            if self.phase is HostPhase.ENDING and question != "stop":
+                raise PeerError("the application's process is ending")
             match question:
                 case "warm":
                     self.warm()
@@ -84,7 +91,8 @@ class Host:
                 case "serve":
                     await self.serve()
                 case "install":
-                    return {"took_ms": await self._objects.install(future_from_json(arguments["future"]))}
+                    async with asyncio.timeout(_INSTALL_S):
+                        return {"took_ms": await self._objects.install(future_from_json(arguments["future"]))}
                 case "quiesce":
                     await self.quiesce(arguments["timeout_s"])
                 case "leave":
@@ -115,19 +123,21 @@ class Host:
         """Answer calls: take the port, or, if this process has it already, let the parked calls go on.
 
         Raises:
-            OSError: the port is not to be had, or the kernel cannot steer to it; no call was answered.
+            PeerError: the port is not to be had, or the kernel cannot steer to it; no call was answered.
         """
         if self._listener is None:
             # Whoever is too early waits until it is certain that this process, and no other, has the port.
             await self._dispatch.quiesce(_NO_CALLS_S)
-            listener = await listen_on(
-                self._dispatch, (f"unix:{self._plan.peer}", self._plan.address), self._plan.max_connection_age_s
-            )
+            listener = None
             try:
+                listener = await listen_on(
+                    self._dispatch, (f"unix:{self._plan.peer}", self._plan.address), self._plan.max_connection_age_s
+                )
                 handover.steer_to_newest(self._port)
-            except OSError:
-                await listener.stop(0)
-                raise
+            except OSError as error:
+                if listener:
+                    await listener.stop(0)
+                raise PeerError(f"the port cannot be taken: {error}") from error
             self._listener = listener
         self._dispatch.resume()
         self.phase = HostPhase.SERVING
@@ -229,7 +239,10 @@ async def run(plan: HostPlan) -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         await host.gone.wait()
         try:
-            await host.stop()
+            async with asyncio.timeout(_END_S):  # whatever step is under way has so long to end
+                await host.answer("stop", {})
+        except TimeoutError:
+            host.keep_usage()
         finally:
             control.close()
 

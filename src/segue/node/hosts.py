@@ -14,7 +14,8 @@ from typing import Any
 
 from segue.errors import PeerError
 from segue.model.ids import Version
-from segue.node.control import AuthorCodeError, HostFaultError, ask
+from segue.node.control import AuthorCodeError, HostFaultError, ask, peer_pid
+from segue.node.ending import ended
 from segue.node.plan import Future, HostPlan, Stage
 
 logger = logging.getLogger(__name__)
@@ -94,14 +95,7 @@ class HostProcess:
 
     async def ended(self) -> None:
         """Return when the process is gone."""
-        loop, gone = asyncio.get_running_loop(), asyncio.Event()
-        descriptor = os.dup(self._descriptor)  # a loop has one reader for each
-        loop.add_reader(descriptor, gone.set)
-        try:
-            await gone.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
+        await ended(self._descriptor)
 
     async def end(self) -> None:
         """End it, gracefully if it answers, and return when it is gone."""
@@ -166,11 +160,11 @@ class Hosts:
             raise HostFaultError("the application's process ended as soon as it had come up") from None
 
     async def find(self, version: Version, control: Path) -> HostProcess | None:
-        """Return the process of an earlier agent that listens at `control`, if there is one."""
+        """Return the process of an earlier agent that listens at `control`, if there is one, however busy it is."""
+        pid = peer_pid(control)
         try:
-            answer = await ask(control, "report", wait_s=ANSWER_TIMEOUT_S)
-            return HostProcess(version=version, control=control, pid=int(answer["pid"]))
-        except (PeerError, ProcessLookupError):
+            return HostProcess(version=version, control=control, pid=pid) if pid else None
+        except ProcessLookupError:
             return None
 
 

@@ -18,7 +18,9 @@ from typing import IO
 from segue import journey
 from segue.errors import PeerError, ReleaseError
 from segue.model.ids import Version
+from segue.node.ending import ended
 from segue.release.durable import sync_path
+from segue.release.transform import PASSING
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ async def run_transform(task: TransformTask, *, making: Path, states: Path, time
 
     Raises:
         ReleaseError: the transform raised, or took too long; the message is the last line that it wrote.
-        PeerError: it was killed, which may not happen the next time.
+        PeerError: it was killed, or the machine could not: that may not happen the next time.
         OSError: the disk does not take it.
     """
     record = states / "transform.json"
@@ -96,39 +98,30 @@ async def _transform_into(task: TransformTask, work: Path, timeout_s: float) -> 
         "simulation": str(task.simulation) if task.simulation else None,
         "leash": True,
     }
-    with tempfile.TemporaryFile() as said:
-        async with _child(said, sys.executable, "-m", "segue.release.transform") as process:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    out = await _converse(process, json.dumps(order))
-                    status = await process.wait()
-            except TimeoutError:
-                raise ReleaseError(
-                    f"the transform to version {task.version} was not done within {timeout_s:g} s: "
-                    "make it faster, or give the node more time"
-                ) from None
-        complaints = _tail(said)
-    if status < 0:
-        raise PeerError(f"the transform to version {task.version} was killed by signal {-status}: {complaints[-200:]}")
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                _child(out, said, "segue.release.transform") as child,
+            ):
+                status = await child.do(json.dumps(order))
+        except TimeoutError:
+            raise ReleaseError(
+                f"the transform to version {task.version} was not done within {timeout_s:g} s: make it faster"
+            ) from None
+        answer, complaints = _tail(out), _tail(said)
     if status != 0:
         logger.error("the transform to version %s failed:\n%s", task.version, complaints)
-        last = complaints.splitlines()[-1] if complaints else f"it ended with status {status}"
-        raise ReleaseError(f"the transform to version {task.version} failed: {last}")
-    if not out.endswith(b"\n"):
+        last = complaints.splitlines()[-1] if complaints else "it said nothing"
+        if status < 0:
+            raise PeerError(f"the transform to version {task.version} was killed by signal {-status}: {last}")
+        kind = PeerError if status == PASSING else ReleaseError
+        raise kind(f"the transform to version {task.version} failed: {last}")
+    if not answer:
         raise ReleaseError(
             f"the transform to version {task.version} ended its process before it was done: let it return instead"
         )
-    return int(json.loads(out.splitlines()[-1])["size_bytes"])
-
-
-async def _converse(process: asyncio.subprocess.Process, order: str) -> bytes:
-    """Give the order, and return the answer. The pipe stays open: its end tells the process that we are gone."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(order.encode() + b"\n")
-    with suppress(ConnectionError):  # it ended at once: its status says more
-        await process.stdin.drain()
-    return await process.stdout.readline()
+    return int(json.loads(answer.splitlines()[-1])["size_bytes"])
 
 
 def _tail(said: IO[bytes]) -> str:
@@ -138,15 +131,43 @@ def _tail(said: IO[bytes]) -> str:
     return said.read().decode(errors="replace").strip()
 
 
-@asynccontextmanager
-async def _child(said: IO[bytes], *argv: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a process for the time of the block; neither it nor what it started outlives it."""
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=said, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
+class _Child:
+    """A transform's process.
+
+    Its pipes say nothing of its end, since what it started may hold them: its pidfd does.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, descriptor: int) -> None:
+        self._process = process
+        self._descriptor = descriptor
+
+    async def do(self, order: str) -> int:
+        """Give the order, and return the exit status. Stdin stays open: its end would tell that we are gone."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(order.encode() + b"\n")
+        with suppress(ConnectionError):  # it ended at once: its status says more
+            await self._process.stdin.drain()
+        await ended(self._descriptor)
+        self.kill()
+        return await self._process.wait()
+
+    def kill(self) -> None:
+        """End it, and what it started."""
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+@asynccontextmanager
+async def _child(out: IO[bytes], said: IO[bytes], module: str) -> AsyncIterator[_Child]:
+    """Run a Python module as a process for the time of the block; neither it nor what it started outlives it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, stdin=asyncio.subprocess.PIPE, stdout=out, stderr=said, start_new_session=True
+    )
+    descriptor = os.pidfd_open(process.pid)
+    child = _Child(process, descriptor)
+    try:
+        yield child
+    finally:
+        child.kill()
         await process.wait()
+        os.close(descriptor)

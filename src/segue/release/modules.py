@@ -25,7 +25,7 @@ from typing import Any
 
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from segue.errors import ReleaseError
+from segue.errors import ReleaseError, is_passing
 from segue.model.ids import Version
 from segue.release import protobuf
 from segue.release.finder import VIEWED, ReleaseFinder, Surroundings, top_names
@@ -87,6 +87,7 @@ class LoadedRelease:
         Raises:
             ReleaseError: there is no such module in the release, or its import fails; then the message
                 names the file and line of the release where it failed, and `__cause__` is the failure.
+            OSError, MemoryError: the machine cannot, for a while (`errors.is_passing`).
         """
         if module_name.partition(".")[0] not in self._tops | {_PREVIOUS}:
             raise ReleaseError(self._no_module(module_name))
@@ -94,6 +95,8 @@ class LoadedRelease:
             return importlib.import_module(self._target(module_name))
         except (Exception, SystemExit) as error:
             self._take_back_name(error)
+            if is_passing(error):
+                raise
             if isinstance(error, ModuleNotFoundError) and self.where(error) is None:
                 raise ReleaseError(self._no_module(module_name)) from error
             raise ReleaseError(

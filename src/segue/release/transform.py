@@ -2,8 +2,8 @@
 
 The node's agent starts it with the old object's folder quiet, gives it one line of JSON on stdin, and
 gets `{"size_bytes": N}` on stdout once all that the transform wrote is on disk. A failure is exit status
-1, a traceback on stderr and last of all one line that sums it up. What the author's code prints goes to
-stderr. Safe to run again after a crash: it begins with empty folders each time.
+1, or 75 if it may pass, a traceback on stderr and last of all one line that sums it up. What the author's
+code prints goes to stderr. Safe to run again after a crash: it begins with empty folders each time.
 """
 
 import contextlib
@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from segue.author import TransformContext
-from segue.errors import OperatorError, ReleaseError, SegueError
+from segue.errors import OperatorError, ReleaseError, SegueError, is_passing
 from segue.model.ids import Version
 from segue.release.durable import sync_tree
 from segue.release.modules import LoadedRelease
+
+#: The exit status when the machine is to blame, and to try again may help (EX_TEMPFAIL, sysexits(3)).
+PASSING = 75
 
 _STDIN = 0
 
@@ -132,10 +135,10 @@ def main() -> int:
             if order.leash:
                 threading.Thread(target=_end_with_the_agent, daemon=True).start()
             size_bytes = run(order)
-        except (SegueError, OSError) as error:
+        except (SegueError, OSError, MemoryError) as error:
             traceback.print_exception(error)
-            print(" ".join(str(error).split()), file=sys.stderr, flush=True)
-            return 1
+            print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr, flush=True)
+            return PASSING if is_passing(error) else 1
         print(json.dumps({"size_bytes": size_bytes}), file=answer, flush=True)
     return 0
 
@@ -151,6 +154,8 @@ def _call(release: LoadedRelease, order: Order, transform: Callable[..., Any], c
     try:
         result = transform(order.old, order.new, context)
     except (Exception, SystemExit) as error:
+        if is_passing(error):
+            raise
         raise ReleaseError(
             f"{release.where(error) or order.transform}: {release.describe(error)} "
             f"(in {order.transform} of release {order.version}); correct the transform"
