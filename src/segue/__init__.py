@@ -13,6 +13,7 @@ from segue.author import (
     observes,
 )
 from segue.layer.grpc_channel import labelled_channel
+from segue.release.convert import convert
 
 __all__ = [
     "Disallowed",
@@ -20,6 +21,7 @@ __all__ = [
     "Node",
     "PastSimulation",
     "TransformContext",
+    "convert",
     "labelled_channel",
     "observes",
 ]
