@@ -14,6 +14,7 @@ from segue.errors import OperatorError, ReleaseError
 from segue.model.ids import ContentHash
 from segue.release import archive, source
 from segue.release.durable import sync_path, sync_tree
+from segue.release.libraries import compiled_modules
 from segue.release.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
 
 _PREVIOUS = "previous"
@@ -196,7 +197,8 @@ class _Needed:
         self._older = files
         self._shown = shown
         self._version = manifest.version - 1
-        self._tops = {file.partition("/")[0].removesuffix(".py") for file in files if file.endswith(".py")}
+        tops = {file.partition("/")[0].removesuffix(".py") for file in files if file.endswith(".py")}
+        self._tops = tops - _compiled(files)  # a compiled library is shared: no release has a copy
 
     def add(self, wanted: source.Import, at: str, prefix: str) -> None:
         """Take in a module, the packages that it is in, and all that they import of their own release.
@@ -246,3 +248,13 @@ class _Needed:
                 )
             if top in self._tops:
                 self.add(one, f"{shown}:{one.line}", "")
+
+
+def _compiled(files: Mapping[str, bytes]) -> set[str]:
+    """Return the modules of the compiled libraries in a release."""
+    found: set[str] = set()
+    for file, content in files.items():
+        if file.count("/") == 1 and file.endswith(".dist-info/RECORD"):
+            lines = content.decode(errors="replace").splitlines()
+            found |= compiled_modules(line.partition(",")[0] for line in lines)
+    return found

@@ -34,12 +34,14 @@ class Surroundings:
         name: the package that the release's modules are under, such as `segue_release_2`.
         tops: the top-level modules and packages of the release.
         builtins: what its code finds as built in, `__import__` of its own among it.
+        shared: modules in the release's folder that are everybody's: the finder looks for them outside.
         stand_ins: `{name of a module outside: {attribute: what the release sees in its place}}`.
     """
 
     name: str
     tops: frozenset[str]
     builtins: dict[str, Any]
+    shared: frozenset[str]
     stand_ins: Mapping[str, Mapping[str, Any]]
 
 
@@ -63,7 +65,8 @@ class ReleaseFinder(MetaPathFinder):
         if not fullname.startswith(self._prefix):
             return None
         plain = fullname[len(self._prefix) :]
-        spec = PathFinder.find_spec(fullname, path)
+        is_shared = any(plain == name or plain.startswith(f"{name}.") for name in self._seen.shared)
+        spec = None if is_shared else PathFinder.find_spec(fullname, path)
         if spec is not None:
             return self._own(spec)
         top = plain.partition(".")[0]

@@ -2,8 +2,9 @@
 
 Each release's modules are under a package name of their own, and see their own world: what lies in the
 release's folder is private to the release, `previous.NAME` is NAME in the release before, generated
-protobuf code and the well-known types are the release's own, and the rest (`segue`, grpc, numpy) is shared.
-Nothing stands in `sys.modules` under the name that its author gave it.
+protobuf code and the well-known types are the release's own, and the rest (`segue`, grpc, numpy) is shared,
+as is a compiled library that a release ships.
+Nothing else stands in `sys.modules` under the name that its author gave it.
 
 An author meets the package name in one place: `__name__`, a class's `__module__` and thereby the names of
 loggers begin with `segue_release_2.`. It is a true entry of `sys.modules`, since dataclasses, pickle,
@@ -27,7 +28,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from segue.errors import ReleaseError, is_passing
 from segue.model.ids import Version
-from segue.release import protobuf
+from segue.release import libraries, protobuf
 from segue.release.finder import VIEWED, ReleaseFinder, Surroundings, top_names
 
 _PREVIOUS = "previous"
@@ -46,7 +47,8 @@ class LoadedRelease:
             classes. Else `previous.NAME` is looked for in the folder `previous` of the release itself.
 
     Raises:
-        ReleaseError: there is no such folder.
+        ReleaseError: there is no such folder; or the release ships a compiled library that the process has
+            in another version, or that this Python cannot load.
     """
 
     def __init__(self, folder: Path, version: Version, previous: "LoadedRelease | None" = None) -> None:
@@ -54,21 +56,24 @@ class LoadedRelease:
             raise ReleaseError(f"release {version}: there is no folder {folder}; unpack its bundle there first")
         self.folder = folder.resolve()
         self.version = version
+        shared = libraries.SHARED.share(libraries.compiled_libraries(self.folder, version), version)
         self.pool = DescriptorPool()
         self._embedded: LoadedRelease | None = None
         if previous is None and version > 1 and (self.folder / _PREVIOUS).is_dir():
             previous = self._embedded = LoadedRelease(self.folder / _PREVIOUS, Version(version - 1))
         self.previous = previous
-        self._tops = top_names(self.folder)
+        self._tops = top_names(self.folder) - shared
         self.name = _claim(version, self.folder)
         importlib.invalidate_caches()  # the folder may be younger than what Python remembers of it
         self._finder = ReleaseFinder(
             Surroundings(
                 name=self.name,
                 tops=self._tops,
+                shared=shared,
                 builtins={**vars(builtins), "__import__": self._import},
                 stand_ins={
                     **protobuf.stand_ins(self.pool),
+                    "importlib.metadata": libraries.metadata_view(self.folder, self.name),
                     "importlib": {"import_module": self._import_module, "__import__": self._import},
                 },
             )
