@@ -1,7 +1,7 @@
 """Segue upgrades long-lived distributed systems while they run.
 
-What a release's author needs is here, and what the system's clients need: `labelled_channel`. Everything
-else is reached through the `segue` command.
+What a release's author needs is here, and what the system's clients need: `labelled_channel`, and
+`refusal_of` for calls that no object answered. Everything else is reached through the `segue` command.
 """
 
 from segue.author import (
@@ -13,6 +13,7 @@ from segue.author import (
     observes,
 )
 from segue.layer.grpc_channel import labelled_channel
+from segue.layer.grpc_refusal import Refusal, RefusalReason, refusal_of
 from segue.release.convert import convert
 
 __all__ = [
@@ -20,8 +21,11 @@ __all__ = [
     "FutureSimulation",
     "Node",
     "PastSimulation",
+    "Refusal",
+    "RefusalReason",
     "TransformContext",
     "convert",
     "labelled_channel",
     "observes",
+    "refusal_of",
 ]

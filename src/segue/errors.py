@@ -42,7 +42,8 @@ class PeerError(SegueError):
 class Disallowed(Exception):  # noqa: N818 - an answer to the caller, no fault
     """A call that a simulation must refuse, since no meaning of it fits both versions.
 
-    The caller gets `FAILED_PRECONDITION` with the message.
+    The caller gets `FAILED_PRECONDITION` with the message, of which a KiB is sent, and `segue.refusal_of`
+    tells its program that it was `DISALLOWED`.
     """
 
 

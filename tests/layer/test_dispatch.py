@@ -57,9 +57,9 @@ async def test_one_path_is_two_methods_in_two_versions(
     assert await unary(connect(address, 2)) == "42"
 
 
-@pytest.mark.parametrize(("default", "answer"), [(None, "42"), (1, "v1:21"), (2, "42")])
+@pytest.mark.parametrize(("default", "answer"), [("current", "42"), (1, "v1:21"), (2, "42")])
 async def test_a_call_without_a_label(
-    default: int | None,
+    default: Any,
     answer: str,
     usage: Usage,
     newest: Newest,
@@ -69,16 +69,14 @@ async def test_a_call_without_a_label(
     kinds: Any,
 ) -> None:
     """It is of the one version that has its method; else of the default; else of the current object's."""
-    dispatch = Dispatch(
-        usage=usage, newest=newest, on_newer=lambda _: None, default=None if default is None else Version(default)
-    )
+    dispatch = Dispatch(usage=usage, newest=newest, on_newer=lambda _: None, default=default)
     dispatch.show(chain(kinds("v1"), Counter(), current=2))
     channel = connect(await serve(dispatch))
     assert await unary(channel) == answer
     assert await unary(channel, method="Twice") == "42"
     assert await unary(channel, b"2", method="Down") == "v1:2"
     assert {(key.caller_version, key.method.rpartition("/")[2]) for key in usage.counts()} == {
-        (default or 2, "Unary"),
+        (2 if default == "current" else default, "Unary"),
         (2, "Twice"),
         (1, "Down"),
     }

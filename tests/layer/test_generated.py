@@ -14,6 +14,7 @@ from segue.errors import ReleaseError
 from segue.layer.chain import Chain, Link
 from segue.layer.grpc_channel import LabelledChannel, labelled_channel
 from segue.layer.grpc_collector import Collector, methods_of
+from segue.layer.grpc_refusal import RefusalReason, refusal_of
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import MalformedLabelError
 from segue.layer.usage import Usage
@@ -109,6 +110,9 @@ async def test_a_method_that_the_author_left_out(
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await services.TalkStub(channel).Forgotten(messages.Text())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    refusal = refusal_of(caught.value)
+    assert refusal is not None
+    assert (refusal.reason, refusal.caller_version) == (RefusalReason.NO_SUCH_METHOD, 1)
 
 
 def test_a_method_that_is_not_asynchronous(talk: Any, dispatch: Dispatch, chain: MakeChain) -> None:

@@ -29,7 +29,9 @@ from segue.layer.grpc_context import (
     reading,
     writing,
 )
+from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.model.ids import Version
+from segue.model.usage import AnsweredBy
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ Key: TypeAlias = tuple[Version, str]
 Observer: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 #: What becomes of a call that finds the gate closed: (answer, request's bytes if read, context) -> reply's bytes.
 Late: TypeAlias = Callable[["Answer", bytes, Context], Awaitable[bytes | None]]
+#: Makes this node's refusals: (reason, the caller's version, message for people).
+Refusing: TypeAlias = Callable[[RefusalReason, Version | None, str], Refusal]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +55,16 @@ class Surroundings:
         observers: {(version, method): observers} as the chain has them now: looked at when a call
             ends, so that a simulation which came meanwhile is told of calls that were inside.
         late: what to do with a call that came to the open gate and finds it closed.
+        answered_by: the kind of object that answers.
+        refusing: makes the refusal of a call that the object did not answer.
     """
 
     gate: Gate
     tally: Counter[str]
     observers: Mapping[Key, tuple[Observer, ...]]
     late: Late
+    answered_by: AnsweredBy
+    refusing: Refusing
 
 
 class Answer:
@@ -84,6 +92,8 @@ class Answer:
         self._observers = around.observers
         self._tally = around.tally
         self._late = around.late
+        self._answered_by = around.answered_by
+        self._refusing = around.refusing
         self._generates = inspect.isasyncgenfunction(behaviour)
         #: What gRPC is given: it reads the request's bytes itself and then calls `serve`.
         self.handler: MethodHandler = type(self)._make_handler(self.serve)
@@ -126,30 +136,51 @@ class Answer:
 
     async def _status_for(self, error: Exception, context: Context) -> Exception:
         """Send the status that `error` means, and return what to raise so that gRPC sends no other."""
-        if isinstance(error, grpc.aio.BaseError) or context.done():
+        if context.done() or isinstance(error, _ENDED):
             return error
-        version, method = self.key
-        details = f"segue: the object of version {version} failed; its node's log says why"
-        code = grpc.StatusCode.INTERNAL
-        match error:
-            case Disallowed():
-                code, details = grpc.StatusCode.FAILED_PRECONDITION, str(error)
-            case ObserverFailedError():
-                details = "segue: a simulation that observes this call failed; its node's log says why"
-                _log.error("%s of version %d: %s", method, version, error, exc_info=error.__cause__)
-            case UnreadableRequestError():
-                details = f"segue: the request is no message of version {version}'s {method}"
-            case _:
-                _log.error("%s: the object of version %d failed", method, version, exc_info=error)
-                if outcome_of(context) != "OK":  # gRPC's idiom: set_code, then raise
-                    code, details = context.code(), context.details() or details
+        refusal = self._refusal_for(error)
         try:
-            await context.abort(code, details)
+            if refusal.reason in _FAILURES and outcome_of(context) != "OK":  # gRPC's idiom: set_code, then raise
+                await context.abort(context.code(), context.details() or refusal.message)
+            await refuse(refusal, context)
         except grpc.aio.BaseError as ended:
             return ended
 
+    def _refusal_for(self, error: Exception) -> Refusal:
+        """Say what the caller is told of `error`, and log what the caller is not told."""
+        version, method = self.key
+        whose = f"the {_NOUNS[self._answered_by]} of version {version}"
+        match error:
+            case Disallowed():
+                return self._refusing(RefusalReason.DISALLOWED, version, str(error))
+            case LeftOutError():
+                return self._refusing(RefusalReason.NO_SUCH_METHOD, version, f"segue: {error}")
+            case UnreadableRequestError():
+                message = f"segue: the request is no message of version {version}'s {method}"
+                return self._refusing(RefusalReason.UNREADABLE_REQUEST, version, message)
+            case ObserverFailedError():
+                _log.error("%s of version %d: %s", method, version, error, exc_info=error.__cause__)
+                message = "segue: a simulation that observes this call failed; its node's log says why"
+                return self._refusing(RefusalReason.OBSERVER_FAILED, version, message)
+        _log.error("%s: %s failed", method, whose, exc_info=error)
+        reason = RefusalReason.OBJECT_FAILED if self._answered_by == "current" else RefusalReason.SIMULATION_FAILED
+        return self._refusing(reason, version, f"segue: {whose} failed; its node's log says why")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.key[0]}, {self.key[1]}, {self.gate!r})"
+
+
+#: What gRPC raises when it has sent the status, or could not; its `UsageError` is a fault as any other.
+_ENDED = (grpc.aio.AbortError, grpc.aio.InternalError)
+
+#: What has been logged, and is told as no more than that it happened.
+_FAILURES = frozenset({RefusalReason.OBJECT_FAILED, RefusalReason.SIMULATION_FAILED})
+
+_NOUNS: dict[AnsweredBy, str] = {"past": "past simulation", "current": "object", "future": "future simulation"}
+
+
+class LeftOutError(Exception):
+    """The author did not write this method of a generated servicer."""
 
 
 class ObserverFailedError(Exception):
@@ -159,7 +190,7 @@ class ObserverFailedError(Exception):
 async def _tell(observer: Observer, request: Any, reply: Any, context: Context) -> None:
     try:
         await observer(request, reply, context)
-    except grpc.aio.BaseError:
+    except _ENDED:
         raise
     except Exception as error:
         raise ObserverFailedError(f"the observer {observer.__qualname__} failed") from error

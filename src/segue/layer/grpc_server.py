@@ -14,11 +14,21 @@ from segue.layer.gate import Gate
 from segue.layer.grpc_answer import Answer, Key, Observer, Surroundings
 from segue.layer.grpc_collector import MethodHandler
 from segue.layer.grpc_context import Context, outcome_of
+from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
+from segue.layer.grpc_refuser import Refuser
 from segue.layer.grpc_relay import relay
 from segue.layer.grpc_table import Table, build_table
-from segue.layer.label import LABEL_KEY, NODE_KEY, MalformedLabelError, Newest, read_label
+from segue.layer.label import (
+    LABEL_KEY,
+    NODE_KEY,
+    MalformedLabelError,
+    Newest,
+    UnlabelledDefault,
+    read_label,
+    unlabelled_default,
+)
 from segue.layer.usage import Usage
-from segue.model.ids import Version
+from segue.model.ids import NodeId, Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,19 +65,18 @@ class _Wait:
     limited: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Refuse:
-    """No object answers the call."""
-
-    code: grpc.StatusCode
-    details: str
-
-
 #: Callers may claim any version: beyond so many, claims are forgotten, and may be heard again.
 _CLAIMS_LIMIT = 64
 
+#: A call that waits for its version is refused so much before its caller's deadline, as a share of what remains:
+#: gRPC rounds deadlines up on the way by a hundredth, and networks are slow. Smaller, and the caller gets
+#: DEADLINE_EXCEEDED.
+_ANSWER_SHARE = 0.1
+#: The same for short deadlines, in seconds: what the refusal needs to reach the caller; but half of what remains stays.
+_ANSWER_S = 0.05
+
 #: Where a call goes.
-_Way: TypeAlias = Answer | grpc.aio.Channel | _Wait | _Refuse
+_Way: TypeAlias = Answer | grpc.aio.Channel | _Wait | Refusal
 
 
 class Dispatch(grpc.GenericRpcHandler):
@@ -80,8 +89,13 @@ class Dispatch(grpc.GenericRpcHandler):
         newest: what this process knows; each `show` adds to it.
         on_newer: called once, at once, with each newer version that a label is the first to name: a claim,
             since anybody can write a label.
-        default: the version of calls without a label, where their method does not tell; None for the current one's.
-        park_limit_s: how long a call waits for a version that is not answered here yet.
+        default: the version of calls without a label whose method more than one version has: a number, or
+            `current` for the one that the node runs. If only one version has the method, the call is of that.
+        park_limit_s: how long a call waits for a version that is not answered here yet, if its deadline allows.
+        node: the node's id, which refusals name; None if it has none.
+
+    Raises:
+        OperatorError: `default` is neither `current` nor a version.
     """
 
     def __init__(
@@ -90,14 +104,16 @@ class Dispatch(grpc.GenericRpcHandler):
         usage: Usage,
         newest: Newest,
         on_newer: Callable[[Version], None],
-        default: Version | None = None,
+        default: UnlabelledDefault = "current",
         park_limit_s: float = 30.0,
+        node: NodeId | None = None,
     ) -> None:
         self._usage = usage
         self._newest = newest
         self._on_newer = on_newer
-        self._default = default
+        self._default = unlabelled_default(default)
         self._park_limit_s = park_limit_s
+        self._refuser = Refuser(node)
         self._table: Table | None = None
         #: The table's, copied: answers of an older table that are still at work look here too.
         self._observers: dict[Key, tuple[Observer, ...]] = {}
@@ -126,9 +142,12 @@ class Dispatch(grpc.GenericRpcHandler):
         """
         table = build_table(chain, self._default, self._surround)
         self._table = table
+        self._refuser.show(table)
         self._observers.clear()
         self._observers.update(table.observers)
         self._newest.learn(chain.newest)
+        if self._default != "current" and self._default > self._newest.version:
+            self._hear_of(self._default)  # calls without a label claim it, as a label would
         self._wake()
 
     async def quiesce(self, timeout_s: float) -> None:
@@ -171,7 +190,7 @@ class Dispatch(grpc.GenericRpcHandler):
         self._wake()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "MethodHandler | None":
-        """Say how gRPC is to handle a call; None if no object has the method."""
+        """Say how gRPC is to handle a call; None leaves it to other handlers, as no version has its service."""
         method = handler_call_details.method
         label = node = None
         for key, value in handler_call_details.invocation_metadata:
@@ -184,15 +203,15 @@ class Dispatch(grpc.GenericRpcHandler):
             try:
                 read = read_label(label, node)
             except MalformedLabelError as error:
-                return _refusal(_Refuse(grpc.StatusCode.INVALID_ARGUMENT, str(error)))
+                return _refusing(self._refuser.refusal(RefusalReason.MALFORMED_LABEL, None, f"segue: {error}"))
             version = read.caller
             if read.newest > self._newest.version:
                 self._hear_of(read.newest)
         way = self._way(version, method, node is not None)
         if isinstance(way, Answer):
             return way.handler
-        if isinstance(way, _Refuse):
-            return None if way.code is grpc.StatusCode.UNIMPLEMENTED else _refusal(way)
+        if isinstance(way, Refusal):
+            return _refusing(way) if self._refuser.is_ours(method, way) else None
         call = _Call(version, method, node is not None)
         return grpc.stream_stream_rpc_method_handler(partial(self._serve_as_bytes, call))
 
@@ -207,19 +226,15 @@ class Dispatch(grpc.GenericRpcHandler):
             return _Wait(limited=True)
         spoken = table.unlabelled.get(method) if version is None else version
         if spoken is None:
-            return _Refuse(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+            return self._refuser.no_such_method(table, None, method, labelled=False)
         answers = table.answers.get((spoken, method))
         if answers is not None:
             return answers[from_node]
         if spoken > table.newest or (spoken, method) in table.unready:
             return _Wait(limited=True)
         if spoken < table.oldest:
-            return _Refuse(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"segue: version {spoken} is no longer answered here: "
-                f"call with version {table.oldest} or later, up to {table.newest}",
-            )
-        return _Refuse(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+            return self._refuser.retired(table, spoken, labelled=version is not None)
+        return self._refuser.no_such_method(table, spoken, method, labelled=version is not None)
 
     def _hear_of(self, version: Version) -> None:
         """Pass on what a caller claims. What the process knows, and tells others, it learns from who checked it."""
@@ -236,6 +251,8 @@ class Dispatch(grpc.GenericRpcHandler):
             tally=self._usage.tally(link.version, method, link.role, from_node),
             observers=self._observers,
             late=self._take_late,
+            answered_by=link.role,
+            refusing=self._refuser.refusal,
         )
 
     async def _serve_as_bytes(self, call: _Call, _: object, context: Context) -> None:
@@ -252,7 +269,7 @@ class Dispatch(grpc.GenericRpcHandler):
 
     async def _wait_and_serve(self, call: _Call, request: bytes | None, context: Context) -> bytes | None:
         """Go where the call goes, now or as soon as that can be said."""
-        limit: float | None = None
+        limited: tuple[float, float] | None = None
         while True:
             match self._way(call.version, call.method, call.from_node):
                 case Answer(unary_request=True) if request is None:
@@ -262,11 +279,12 @@ class Dispatch(grpc.GenericRpcHandler):
                 case _Wait(limited=False):
                     await self._change(None)
                 case _Wait():
-                    limit = limit or asyncio.get_running_loop().time() + self._park_limit_s
-                    if not await self._change(limit):
-                        await context.abort(grpc.StatusCode.UNAVAILABLE, self._not_yet(call))
-                case _Refuse(code=code, details=details):
-                    await context.abort(code, details)
+                    limited = limited or self._patience(context)
+                    patience_s, until = limited
+                    if not await self._change(until):
+                        await refuse(self._refuser.not_yet(call.version, call.method, patience_s), context)
+                case Refusal() as refusal:
+                    await refuse(refusal, context)
                 case successor:
                     return await self._forward(successor, call, request, context)
 
@@ -296,9 +314,16 @@ class Dispatch(grpc.GenericRpcHandler):
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _not_yet(self, call: _Call) -> str:
-        what = "calls" if call.version is None else f"version {call.version}"
-        return f"segue: this node did not come to answer {what} within {self._park_limit_s} s: try again later"
+    def _patience(self, context: Context) -> tuple[float, float]:
+        """Return how long a call may wait for its version, and until when in the loop's time.
+
+        That is a little less than its caller waits, so that the caller hears why it was refused.
+        """
+        patience_s = self._park_limit_s
+        left_s: float | None = context.time_remaining()
+        if left_s is not None:
+            patience_s = min(patience_s, left_s - max(left_s * _ANSWER_SHARE, min(_ANSWER_S, left_s / 2)))
+        return patience_s, asyncio.get_running_loop().time() + patience_s
 
     def __repr__(self) -> str:
         return f"Dispatch(clients={self._clients!r}, nodes={self._nodes!r}, {self.in_flight})"
@@ -311,8 +336,8 @@ async def _one_request(context: Context) -> bytes:
     return message  # type: ignore[no-any-return]
 
 
-def _refusal(refuse: _Refuse) -> MethodHandler:
+def _refusing(refusal: Refusal) -> MethodHandler:
     async def abort(_: object, context: Context) -> None:
-        await context.abort(refuse.code, refuse.details)
+        await refuse(refusal, context)
 
     return grpc.stream_stream_rpc_method_handler(abort)

@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
-
 from segue.author import Simulation, observers_of
 from segue.errors import ReleaseError
 from segue.layer.chain import Chain, Link
-from segue.layer.grpc_answer import Answer, Key, Observer, Surroundings, answer, behaviour_of
+from segue.layer.grpc_answer import Answer, Key, LeftOutError, Observer, Surroundings, answer, behaviour_of
 from segue.layer.grpc_collector import MethodHandler, methods_of
 from segue.layer.grpc_context import Context
+from segue.layer.label import UnlabelledDefault
 from segue.model.ids import Version
 
 
@@ -24,6 +23,8 @@ class Table:
         answers: {(version, method): (for clients, for nodes)}
         unready: what will be answered once its simulation is ready.
         unlabelled: {method: version that a call without a label is taken to speak}
+        versions: {method: versions that have it, oldest first}
+        services: whose methods those are, such as `blockstore.BlockStore`.
         observers: {(version, method): observers, past simulations' first}
         oldest: version in the chain.
         newest: version in the chain.
@@ -32,17 +33,19 @@ class Table:
     answers: Mapping[Key, tuple[Answer, Answer]]
     unready: frozenset[Key]
     unlabelled: Mapping[str, Version]
+    versions: Mapping[str, tuple[Version, ...]]
+    services: frozenset[str]
     observers: Mapping[Key, tuple[Observer, ...]]
     oldest: Version
     newest: Version
 
 
-def build_table(chain: Chain, default: Version | None, surround: Callable[[Link, str, bool], Surroundings]) -> Table:
+def build_table(chain: Chain, default: UnlabelledDefault, surround: Callable[[Link, str, bool], Surroundings]) -> Table:
     """Look at each object of the chain and say who answers what.
 
     Args:
         chain: the node's objects.
-        default: the version of calls without a label, where their method does not tell.
+        default: the version of calls without a label, where more than one version has their method.
         surround: what is around the answer of (object, method, calls from nodes).
 
     Raises:
@@ -63,22 +66,31 @@ def build_table(chain: Chain, default: Version | None, surround: Callable[[Link,
                 answer(key, handler, behaviour, surround(link, method, from_node)) for from_node in (False, True)
             )
             answers[key] = (clients, nodes)
+    versions = _versions(methods)
+    otherwise = chain.current.version if default == "current" else default
     return Table(
         answers=answers,
         unready=frozenset(unready),
-        unlabelled=_unlabelled(methods, chain.current.version if default is None else default),
+        unlabelled={method: having[0] if len(having) == 1 else otherwise for method, having in versions.items()},
+        versions=versions,
+        services=frozenset(service_of(method) for method in versions),
         observers=_observers(chain, methods),
         oldest=chain.oldest,
         newest=chain.newest,
     )
 
 
-def _unlabelled(methods: Mapping[Version, Mapping[str, MethodHandler]], otherwise: Version) -> dict[str, Version]:
-    versions: dict[str, list[Version]] = {}
+def service_of(method: str) -> str:
+    """Return whose method it is: of `/blockstore.BlockStore/Put`, `blockstore.BlockStore`."""
+    return method.rpartition("/")[0].removeprefix("/")
+
+
+def _versions(methods: Mapping[Version, Mapping[str, MethodHandler]]) -> dict[str, tuple[Version, ...]]:
+    found: dict[str, tuple[Version, ...]] = {}
     for version, handlers in methods.items():
         for method in handlers:
-            versions.setdefault(method, []).append(version)
-    return {method: found[0] if len(found) == 1 else otherwise for method, found in versions.items()}
+            found[method] = (*found.get(method, ()), version)
+    return found
 
 
 def _asynchronous(link: Link, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
@@ -86,7 +98,7 @@ def _asynchronous(link: Link, method: str, behaviour: Callable[..., Any]) -> Cal
         return behaviour
     # A generated servicer's own methods are plain functions that say "not implemented": the author left this one out.
     if getattr(behaviour, "__module__", "").endswith("_pb2_grpc"):
-        return _left_out(f"segue: version {link.version} has no {method} on this node")
+        return _left_out(f"version {link.version} has no {method} on this node")
     raise ReleaseError(
         f"{method} of {type(link.instance).__qualname__} of version {link.version} is not asynchronous: "
         "write it with `async def`"
@@ -94,8 +106,8 @@ def _asynchronous(link: Link, method: str, behaviour: Callable[..., Any]) -> Cal
 
 
 def _left_out(details: str) -> Callable[..., Any]:
-    async def unimplemented(_: object, context: Context) -> None:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, details)
+    async def unimplemented(_: object, __: Context) -> None:
+        raise LeftOutError(details)
 
     return unimplemented
 

@@ -8,19 +8,24 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-from segue.errors import SegueError
+from segue.errors import OperatorError, SegueError
 from segue.model.ids import NAME_PATTERN, NodeId, Version
 
 #: What a label is on the wire: gRPC metadata.
 LabelMetadata: TypeAlias = tuple[tuple[str, str], ...]
 
+#: The version of calls without a label where more than one version has their method: a fixed one, or
+#: the one that the node runs, which changes when the node upgrades.
+UnlabelledDefault: TypeAlias = Version | Literal["current"]
+
 LABEL_KEY = "segue-label"
 NODE_KEY = "segue-node"
 
 #: One text for each pair of versions: no signs, no spaces, no leading zeros; nine digits are plenty of releases.
-_VERSIONS = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", re.ASCII)
+_VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+_VERSIONS = re.compile(rf"({_VERSION.pattern})/({_VERSION.pattern})", re.ASCII)
 _NODE = re.compile(NAME_PATTERN, re.ASCII)
 _HIGHEST = 999_999_999
 
@@ -74,6 +79,24 @@ def read_label(versions: str, node: str | None) -> Label:
         raise MalformedLabelError(f"{LABEL_KEY} {versions!r}: use CALLER/NEWEST, two versions such as 1/2")
     return Label(
         caller=Version(int(found[1])), newest=Version(int(found[2])), node=None if node is None else NodeId(node)
+    )
+
+
+def unlabelled_default(given: str | int) -> UnlabelledDefault:
+    """Take what an operator configured for calls without a label.
+
+    Args:
+        given: `current`, or a version as a number or as its text.
+
+    Raises:
+        OperatorError: it is neither.
+    """
+    if given == "current":
+        return "current"
+    if not isinstance(given, bool) and _VERSION.fullmatch(str(given)):
+        return Version(int(given))
+    raise OperatorError(
+        f"default {given!r} for calls without a label: use current, or one version from 1 to {_HIGHEST}"
     )
 
 

@@ -24,7 +24,7 @@ from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest
 from segue.layer.usage import Usage
 from segue.model.address import split_address
-from segue.model.ids import Version
+from segue.model.ids import NodeId, Version
 from segue.node import handover
 from segue.node.control import listen
 from segue.node.objects import Objects
@@ -64,7 +64,7 @@ class Host:
         self._claimed = asyncio.Event()
         self._usage = Usage()
         newest = Newest(plan.release.version)
-        self._dispatch = Dispatch(usage=self._usage, newest=newest, on_newer=self._hear)
+        self._dispatch = Dispatch(usage=self._usage, newest=newest, on_newer=self._hear, node=NodeId(plan.node_id))
         self._objects = Objects(plan, self._dispatch, newest)
         self._listener: Listener | None = None
         self._successor: grpc.aio.Channel | None = None
