@@ -1,7 +1,8 @@
-"""Generates the gRPC code of every example's releases again, beside the .proto files: `make protos`.
+"""Generates the gRPC code of every example again, beside the .proto files: `make protos`.
 
 `protoc` runs in each release's own folder, so that the generated code imports its neighbours by the
-names that they have inside the release (`from blockstore import blockstore_pb2`).
+names that they have inside the release (`from blockstore import blockstore_pb2`); for an example
+without releases, in the example's folder.
 """
 
 import os
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 EXAMPLES = Path(__file__).resolve().parent
+
+#: Examples of the layer alone, which have no releases.
+WITHOUT_RELEASES = (EXAMPLES / "reflection",)
 
 
 def releases() -> Iterator[Path]:
@@ -23,7 +27,7 @@ def generate(release: Path, output: Path) -> None:
     """Write the messages (`_pb2.py`), their types (`_pb2.pyi`) and the services (`_pb2_grpc.py`) of one release.
 
     Args:
-        release: the release's folder.
+        release: the release's folder, or that of an example without releases.
         output: where the generated files go, in the folders that they have in the release.
 
     Raises:
@@ -35,6 +39,6 @@ def generate(release: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    for folder in releases():
+    for folder in (*releases(), *WITHOUT_RELEASES):
         generate(folder, folder)
         print(os.path.relpath(folder))
