@@ -138,6 +138,17 @@ async def test_a_process_that_is_ended_keeps_its_counts_and_is_gone(
     assert Path(stage.state, "stops").read_text() == "x"
 
 
+async def test_calls_without_a_label_are_taken_for_what_the_operator_says(
+    spawn: Spawn, stage: Stage, plan: HostPlan, make_release: MakeRelease
+) -> None:
+    """So that clients that were never labelled keep their version when the node upgrades."""
+    host = await up(await spawn(unlabelled="2"), stage)
+    await host.install(Future(release=make_release(2), state=f"{stage.state}-future"))
+    async with grpc.aio.insecure_channel(plan.address) as channel:
+        say: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/notes.Notes/Say")
+        assert await say(b"a") == b"future a"
+
+
 async def test_a_busy_process_is_found(spawn: Spawn, stage: Stage, plan: HostPlan, make_release: MakeRelease) -> None:
     """An agent that comes back while author's code holds the event loop must not start a second process beside it."""
     busy = {"        self.file = self": "        import time; time.sleep(1)\n        self.file = self"}

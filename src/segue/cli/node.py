@@ -39,6 +39,13 @@ def node(
     config: Annotated[
         Path | None, typer.Option(help="A TOML file with the application's settings: the object's node.config.")
     ] = None,
+    unlabelled: Annotated[
+        str,
+        typer.Option(
+            help="The version that calls without a label are taken for where several versions have their method: "
+            "a number, or current for the version that the node runs."
+        ),
+    ] = "current",
     poll_s: Annotated[float, typer.Option(help="Seconds between reports to the upgrade server.")] = 2.0,
     max_connection_age_s: Annotated[
         float,
@@ -69,6 +76,7 @@ def node(
         state=state,
         attributes=dict(_attribute(text) for text in attribute or ()),
         config=_read_config(config) if config else {},
+        unlabelled=unlabelled,
         poll_s=poll_s,
         max_connection_age_s=max_connection_age_s,
         quiesce_timeout_s=quiesce_timeout_s,

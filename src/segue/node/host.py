@@ -21,7 +21,7 @@ import grpc.aio
 from segue.errors import PeerError
 from segue.layer.grpc_listener import Listener, listen_on, successor_channel
 from segue.layer.grpc_server import Dispatch
-from segue.layer.label import Newest
+from segue.layer.label import Newest, unlabelled_default
 from segue.layer.usage import Usage
 from segue.model.address import split_address
 from segue.model.ids import NodeId, Version
@@ -64,7 +64,13 @@ class Host:
         self._claimed = asyncio.Event()
         self._usage = Usage()
         newest = Newest(plan.release.version)
-        self._dispatch = Dispatch(usage=self._usage, newest=newest, on_newer=self._hear, node=NodeId(plan.node_id))
+        self._dispatch = Dispatch(
+            usage=self._usage,
+            newest=newest,
+            on_newer=self._hear,
+            default=unlabelled_default(plan.unlabelled),
+            node=NodeId(plan.node_id),
+        )
         self._objects = Objects(plan, self._dispatch, newest)
         self._listener: Listener | None = None
         self._successor: grpc.aio.Channel | None = None

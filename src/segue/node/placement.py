@@ -35,6 +35,7 @@ class Placement:
             address=settings.address,
             attributes=settings.attributes,
             config=settings.config,
+            unlabelled=settings.unlabelled,
             max_connection_age_s=settings.max_connection_age_s,
             control=str(self._folders.control(release.version)),
             peer=str(self._folders.peer(release.version)),

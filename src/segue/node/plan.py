@@ -48,6 +48,7 @@ class HostPlan:
         address: where clients reach the node, `host:port`.
         attributes: what the operator said of the node.
         config: the application's own settings.
+        unlabelled: the version that calls without a label are taken for: a number as text, or `current`.
         max_connection_age_s: how long a connection lives before gRPC retires it gracefully; this bounds
             how long a process that was replaced stays.
         control: path of the Unix socket that the agent speaks to.
@@ -63,6 +64,7 @@ class HostPlan:
     address: str
     attributes: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    unlabelled: str = "current"
     max_connection_age_s: float
     control: str
     peer: str

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segue.errors import OperatorError
+from segue.layer.label import unlabelled_default
 from segue.model.ids import ClassName, NodeId, SystemName
 
 
@@ -20,6 +21,8 @@ class NodeSettings:
         state: the node's state folder.
         attributes: what schedules may ask of the node, such as `{"zone": "a"}`.
         config: the application's own settings, handed to the object as they are.
+        unlabelled: the version that calls without a label are taken for, where several have their method: a
+            number, or `current` for the one that the node runs.
         poll_s: seconds between reports to the upgrade server.
         max_connection_age_s: seconds until gRPC retires a connection gracefully.
         quiesce_timeout_s: seconds that calls inside have to end when the node goes away.
@@ -34,12 +37,14 @@ class NodeSettings:
     state: Path
     attributes: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    unlabelled: str = "current"
     poll_s: float = 2.0
     max_connection_age_s: float = 30.0
     quiesce_timeout_s: float = 30.0
     transform_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:
+        unlabelled_default(self.unlabelled)
         for name in ("poll_s", "max_connection_age_s", "quiesce_timeout_s", "transform_timeout_s"):
             if getattr(self, name) <= 0:
                 raise OperatorError(f"{name} is {getattr(self, name)}: it must be more than 0 seconds")
