@@ -43,7 +43,7 @@ def create_app(store: Store, bundles: BundleFolder, clock: Clock, *, limit_bytes
         title="Segue upgrade server",
         summary="Publishes releases, grants permits, keeps the upgrade database.",
         version="1",
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
     )
     app.state.limit_bytes = limit_bytes
@@ -138,7 +138,7 @@ def _refuse_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     message = error.detail
     if error.status_code in (404, 405):
-        message = f"nothing answers {request.method} {request.url.path} here: see /docs for what does"
+        message = f"nothing answers {request.method} {request.url.path} here: see /openapi.json for what does"
     return _answer(error.status_code, Refusal(family="operator", message=message))
 
 
