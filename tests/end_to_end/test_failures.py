@@ -77,6 +77,7 @@ async def test_the_old_version_serves_on(
     release = changed(releases[2], tmp_path / "wrong-2", edits)
     async with start(1) as rig, calling(1, rig.local.members[N1]) as old, calling(2, rig.local.members[N1]) as new:
         key = await old.put(b"before")
+        pid = (await rig.until_serving(1)).nodes[0].pid
         await rig.publish(release, releases[1])
         status = await rig.until_node(N1, lambda node: bool(node.failure) and node.phase == "serving", "failed")
         assert said in (status.failure or "")
@@ -89,6 +90,7 @@ async def test_the_old_version_serves_on(
             in_v2 = await new.put(b"before")
             assert await new.get(in_v2) == b"before"
         now = await rig.until_serving(1)
+        assert now.nodes[0].pid == pid
         assert [permit.failure is not None for permit in now.permits] == ([True] if future_answers else [])
         if "process" not in wrong:  # a process that is killed leaves no traceback
             assert "Traceback" in rig.local.log(N1)

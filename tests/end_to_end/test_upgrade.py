@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from segue.demo.away import absences, max_away
 from segue.local import is_alive
 from segue.testing.rig import Rig
 
@@ -84,8 +85,8 @@ async def test_no_client_can_tell(
         await rig.until(lambda now: not any(is_alive(pid) for pid in before.values() if pid), "the old processes left")
         answered = {(row.caller_version, row.answered_by, row.from_node) for row in after.usage if row.count}
         assert {(1, "past", False), (2, "future", False), (1, "past", True), (2, "future", True)} <= answered
-        away = [(permit.granted_at, permit.returned_at) for permit in after.permits]
-        assert len(away) == 3
+        assert len(after.permits) == 3
+        assert 1 <= max_away(absences(after.permits, after.nodes)) <= 2  # as the release's schedule has it
         assert all(permit.failure is None for permit in after.permits)
 
 
