@@ -1,9 +1,19 @@
 """The chain: a node's objects in version order. What each of them answers is in `grpc_table`."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
 
 from segue.model.ids import Version
 from segue.model.usage import AnsweredBy
+
+
+class View(Protocol):
+    """What a simulation was given as its delegate: its neighbour, as the chain has it now."""
+
+    def bind(self, methods: Mapping[str, Callable[..., Any]], /) -> None:
+        """Have these answer for the neighbour from now on: `{method's name: callable}`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,16 +21,31 @@ class Link:
     """One object of a chain.
 
     Attributes:
-        version: the version whose calls it answers.
+        version: the version whose calls it answers, the newest of them if there are several.
         role: the current object, or a past or future simulation.
         instance: the author's object; its `register(server)` names its methods.
+        since: the oldest version whose calls it answers: an object whose class was left untouched by
+            releases carries their numbers. None for `version` alone.
+        delegate: what the object was given as its delegate; None if that was no view.
         ready: False while a simulation starts: it observes already, and calls of its version wait.
     """
 
     version: Version
     role: AnsweredBy
     instance: object
+    since: Version | None = None
+    delegate: View | None = None
     ready: bool = True
+
+    @property
+    def oldest(self) -> Version:
+        """The oldest version whose calls it answers."""
+        return self.version if self.since is None else self.since
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """The versions whose calls it answers, oldest first."""
+        return tuple(Version(number) for number in range(self.oldest, self.version + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +62,8 @@ class Chain:
         roles = [link.role for link in self.links]
         if roles.count("current") != 1:
             raise ValueError(f"chain {self}: give it exactly one current object")
-        if [link.version for link in self.links] != list(range(self.oldest, self.newest + 1)):
+        gaps = any(above.oldest != below.version + 1 for below, above in pairwise(self.links))
+        if gaps or any(link.oldest > link.version for link in self.links):
             raise ValueError(f"chain {self}: give its objects in version order, no version left out")
         at = roles.index("current")
         if roles != ["past"] * at + ["current"] + ["future"] * (len(roles) - at - 1):
@@ -51,7 +77,7 @@ class Chain:
     @property
     def oldest(self) -> Version:
         """The oldest version that is answered."""
-        return self.links[0].version
+        return self.links[0].oldest
 
     @property
     def newest(self) -> Version:
@@ -63,5 +89,21 @@ class Chain:
         step = 1 if simulation.role == "past" else -1
         return self.links[self.links.index(simulation) + step]
 
+    def way_in(self, link: Link) -> tuple[Link, ...]:
+        """Return what a call of `link`'s version may pass: `link`, its delegate, and so on to the current object."""
+        at, current = self.links.index(link), self.links.index(self.current)
+        if at <= current:
+            return self.links[at : current + 1]
+        return tuple(reversed(self.links[current : at + 1]))
+
+    def beyond(self, simulation: Link) -> tuple[Link, ...]:
+        """Return the simulations that delegate to `simulation`, through each other, nearest first."""
+        at = self.links.index(simulation)
+        return tuple(reversed(self.links[:at])) if simulation.role == "past" else self.links[at + 1 :]
+
     def __str__(self) -> str:
-        return ", ".join(f"{link.version} {link.role}" for link in self.links) or "of nothing"
+        names = (
+            f"{link.version} {link.role}" if link.since is None else f"{link.since} to {link.version} {link.role}"
+            for link in self.links
+        )
+        return ", ".join(names) or "of nothing"
