@@ -137,13 +137,13 @@ class StepsAreAsTheModelSays(RuleBasedStateMachine):
         self._look()
 
     def teardown(self) -> None:
-        while self.model.inside:
-            self._end(self.model.inside[0])
-            self._look()
-        assert not self.model.waiting
-        assert repr(self.steps) == EMPTY
-        assert self.steps.try_begin(NONE, versions(1, 2, 3), False)  # nothing is kept of steps that ended
-        self.runner.close()
+        with self.runner:
+            while self.model.inside:
+                self._end(self.model.inside[0])
+                self._look()
+            assert not self.model.waiting
+            assert repr(self.steps) == EMPTY
+            assert self.steps.try_begin(NONE, versions(1, 2, 3), False)  # nothing is kept of steps that ended
 
     def _end(self, step: Modelled) -> None:
         self.steps.end(self._real(step))
@@ -217,6 +217,25 @@ async def test_nothing_is_held_while_waiting() -> None:
         await asyncio.sleep(0)
         assert steps.try_begin(NONE, versions(2), False) is not None
     steps.end(first)
+
+
+@pytest.mark.parametrize(("reads", "writes"), [(versions(2), NONE), (NONE, versions(2))])
+async def test_who_may_go_in_is_found_behind_who_may_not(reads: frozenset[Version], writes: frozenset[Version]) -> None:
+    """However far back in the queue, and whether it reads or writes what nobody before it wants."""
+    steps = Steps()
+    first, second = [await steps.begin(NONE, versions(number), False) for number in (1, 2)]
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(steps.begin(NONE, ONE, False))
+        await asyncio.sleep(0)
+        behind = group.create_task(steps.begin(reads, writes, False))
+        await asyncio.sleep(0)
+        assert not behind.done()
+        steps.end(second)
+        steps.end(await behind)
+        assert not waiting.done()
+        steps.end(first)
+        steps.end(await waiting)
+    assert repr(steps) == EMPTY
 
 
 async def test_a_step_that_goes_away_lets_nodes_in_and_clients_not() -> None:

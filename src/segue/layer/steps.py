@@ -145,12 +145,13 @@ class Steps:
     def _let_in(self) -> "_Ahead":
         """Let in, in the order in which they came, those who may go in, and say who still waits."""
         ahead = _Ahead()
-        for step, went_in in tuple(self._waiting.items()):
+        free: list[Step] = []
+        for step, went_in in self._waiting.items():
             if went_in.cancelled():  # its task is about to learn of it
                 continue
             if self._is_free(step, ahead):
-                self._no_longer_waits(step)
                 self._go_in(step)
+                free.append(step)
                 went_in.set_result(None)
             elif not step.from_node and (self._away.conflict(step) or ahead.held.conflict(step)):
                 ahead.held.add(step)
@@ -158,6 +159,8 @@ class Steps:
                 ahead.unheld.add(step)
                 if ahead.unheld.writes_all(self._wanted):  # nobody further back can go in: a long queue costs nothing
                     break
+        for step in free:
+            self._no_longer_waits(step)
         return ahead
 
     def _is_free(self, step: Step, ahead: "_Ahead") -> bool:
