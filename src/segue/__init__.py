@@ -12,11 +12,13 @@ from segue.author import (
     TransformContext,
     observes,
 )
+from segue.layer.grpc_abort import AbortError
 from segue.layer.grpc_channel import labelled_channel
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refusal_of
 from segue.release.convert import convert
 
 __all__ = [
+    "AbortError",
     "Disallowed",
     "FutureSimulation",
     "Node",

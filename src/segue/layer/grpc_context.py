@@ -1,10 +1,17 @@
 """What gRPC gives a method besides its request, and the names of the statuses that callers get."""
 
+import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import AsyncGeneratorType
 from typing import Any, Never, TypeAlias
 
 import grpc.aio
+
+from segue.layer.grpc_abort import AbortError, status_of
+
+_log = logging.getLogger(__name__)
 
 #: A servicer's context as gRPC gives it; what it reads and writes is the author's.
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -62,10 +69,179 @@ def _only_bytes(message: Any) -> bytes:
     return message
 
 
-class TypedContext(grpc.aio.ServicerContext[Any, Any]):
-    """A context that reads and writes an author's messages over one that reads and writes bytes.
+class Scope:
+    """What a call has open besides itself, to be closed when it is over.
+
+    Attributes:
+        workers: how many threads are at work for the call.
+    """
+
+    def __init__(self) -> None:
+        self.workers = 0
+        self._open: list[AsyncGeneratorType[Any, Any]] = []
+        self._look_at = _MANY
+
+    def keep(self, replies: AsyncGeneratorType[Any, Any]) -> None:
+        """Remember replies that may be left before their end."""
+        self._open.append(replies)
+        if len(self._open) >= self._look_at:  # a call that lives long does not keep what has ended
+            self._open = [kept for kept in self._open if kept.ag_frame is not None]
+            self._look_at = len(self._open) + _MANY
+
+    async def finish(self) -> None:
+        """Close what is still open, the latest first; what fails to close is logged.
+
+        Raises:
+            asyncio.CancelledError: it came meanwhile; all is closed nevertheless.
+        """
+        cancelled: asyncio.CancelledError | None = None
+        while self._open:
+            replies = self._open.pop()
+            try:
+                await replies.aclose()
+            except asyncio.CancelledError as error:
+                cancelled = error
+            except Exception:
+                _log.exception("%r, which a call left before its end, failed to close", replies)
+        if cancelled is not None:
+            raise cancelled
+
+
+#: How many iterators a call opens before it is looked which have ended. Larger costs memory, smaller time.
+_MANY = 32
+
+
+class AuthorContext(grpc.aio.ServicerContext[Any, Any]):
+    """A context for an author's method: to abort raises, and sends nothing yet.
 
     All else is the context's below.
+
+    Args:
+        below: gRPC's own context, or another of these.
+    """
+
+    def __init__(self, below: Context) -> None:
+        self._below = below
+        self._scope: Scope | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """What the call has open, the same for all contexts of a call."""
+        if self._scope is None:
+            below = self._below
+            self._scope = below.scope if isinstance(below, AuthorContext) else Scope()
+        return self._scope
+
+    async def finish(self) -> None:
+        """Close what the call left open; to be awaited once the call's method has returned or failed."""
+        if self._scope is not None:
+            await self._scope.finish()
+
+    async def read(self) -> Any:
+        """Return the caller's next message, or `grpc.aio.EOF`."""
+        return await self._below.read()
+
+    async def write(self, message: Any) -> None:
+        """Send one message to the caller."""
+        await self._below.write(message)
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        """Send the initial metadata now."""
+        await self._below.send_initial_metadata(initial_metadata)
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> Never:
+        """End the call with a status that is not OK, unless a simulation catches this and answers otherwise.
+
+        Raises:
+            AbortError: always.
+        """
+        raise AbortError(code, details or self.details() or "", trailing_metadata)
+
+    async def abort_with_status(self, status: grpc.Status) -> Never:
+        """End the call with a status that is not OK, unless a simulation catches this and answers otherwise.
+
+        Raises:
+            AbortError: always.
+        """
+        raise AbortError(status.code, status.details or "", status.trailing_metadata)
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Have `callback` called with this context when the call has ended."""
+        ended: Any = partial(_call_with, callback, self)
+        self._below.add_done_callback(ended)
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        """Set what is sent with the status."""
+        self._below.set_trailing_metadata(trailing_metadata)
+
+    def invocation_metadata(self) -> Any:
+        """Return what the caller sent, the label included."""
+        return self._below.invocation_metadata()
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Set the status that is sent at the end."""
+        self._below.set_code(code)
+
+    def set_details(self, details: str) -> None:
+        """Set the text that is sent with the status."""
+        self._below.set_details(details)
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Compress what is sent."""
+        self._below.set_compression(compression)
+
+    def disable_next_message_compression(self) -> None:
+        """Send the next message as it is."""
+        self._below.disable_next_message_compression()
+
+    def peer(self) -> str:
+        """Return the caller's address."""
+        return self._below.peer()
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """Return who the caller has shown to be."""
+        return self._below.peer_identities()
+
+    def peer_identity_key(self) -> str | None:
+        """Return by which property the caller has shown who it is."""
+        return self._below.peer_identity_key()
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what is known of the connection's ends."""
+        return self._below.auth_context()
+
+    def time_remaining(self) -> float:
+        """Return seconds until the caller's deadline, None without one."""
+        return self._below.time_remaining()
+
+    def trailing_metadata(self) -> Any:
+        """Return what will be sent with the status."""
+        return self._below.trailing_metadata()
+
+    def code(self) -> Any:
+        """Return the status that was set, None if none was."""
+        code: Any = self._below.code()
+        return None if code is None else status_of(code)
+
+    def details(self) -> str:
+        """Return the text that will be sent with the status."""
+        return self._below.details()
+
+    def cancelled(self) -> bool:
+        """Return whether the call was cancelled."""
+        return self._below.cancelled()
+
+    def done(self) -> bool:
+        """Return whether the call has ended."""
+        return self._below.done()
+
+
+def _call_with(callback: Callable[[Any], None], context: AuthorContext, _below: object) -> None:
+    callback(context)
+
+
+class TypedContext(AuthorContext):
+    """A context that reads and writes an author's messages over one that reads and writes bytes.
 
     Args:
         raw: gRPC's own context, of a handler without serializers.
@@ -74,109 +250,24 @@ class TypedContext(grpc.aio.ServicerContext[Any, Any]):
     """
 
     def __init__(self, raw: Context, deserialize: Deserializer, serialize: Serializer) -> None:
-        self._raw = raw
+        super().__init__(raw)
         self._deserialize = deserialize
         self._serialize = serialize
 
     async def read(self) -> Any:
         """Return the caller's next message, or `grpc.aio.EOF`."""
-        message = await self._raw.read()
+        message = await self._below.read()
         return message if message is grpc.aio.EOF else self._deserialize(message)
 
     async def write(self, message: Any) -> None:
         """Send one message to the caller."""
-        await self._raw.write(self._serialize(message))
-
-    async def send_initial_metadata(self, initial_metadata: Any) -> None:
-        """Send the initial metadata now."""
-        await self._raw.send_initial_metadata(initial_metadata)
-
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> Never:
-        """End the call with a status that is not OK."""
-        await self._raw.abort(code, details, trailing_metadata)
-
-    async def abort_with_status(self, status: grpc.Status) -> Never:
-        """End the call with a status that is not OK."""
-        await self._raw.abort_with_status(status)
-
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        """Have `callback` called with this context when the call has ended."""
-        ended: Any = partial(_call_with, callback, self)
-        self._raw.add_done_callback(ended)
-
-    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
-        """Set what is sent with the status."""
-        self._raw.set_trailing_metadata(trailing_metadata)
-
-    def invocation_metadata(self) -> Any:
-        """Return what the caller sent, the label included."""
-        return self._raw.invocation_metadata()
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        """Set the status that is sent at the end."""
-        self._raw.set_code(code)
-
-    def set_details(self, details: str) -> None:
-        """Set the text that is sent with the status."""
-        self._raw.set_details(details)
-
-    def set_compression(self, compression: grpc.Compression) -> None:
-        """Compress what is sent."""
-        self._raw.set_compression(compression)
-
-    def disable_next_message_compression(self) -> None:
-        """Send the next message as it is."""
-        self._raw.disable_next_message_compression()
-
-    def peer(self) -> str:
-        """Return the caller's address."""
-        return self._raw.peer()
-
-    def peer_identities(self) -> Iterable[bytes] | None:
-        """Return who the caller has shown to be."""
-        return self._raw.peer_identities()
-
-    def peer_identity_key(self) -> str | None:
-        """Return by which property the caller has shown who it is."""
-        return self._raw.peer_identity_key()
-
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Return what is known of the connection's ends."""
-        return self._raw.auth_context()
-
-    def time_remaining(self) -> float:
-        """Return seconds until the caller's deadline, None without one."""
-        return self._raw.time_remaining()
-
-    def trailing_metadata(self) -> Any:
-        """Return what will be sent with the status."""
-        return self._raw.trailing_metadata()
-
-    def code(self) -> grpc.StatusCode:
-        """Return the status that was set, None if none was."""
-        return self._raw.code()
-
-    def details(self) -> str:
-        """Return the text that will be sent with the status."""
-        return self._raw.details()
-
-    def cancelled(self) -> bool:
-        """Return whether the call was cancelled."""
-        return self._raw.cancelled()
-
-    def done(self) -> bool:
-        """Return whether the call has ended."""
-        return self._raw.done()
-
-
-def _call_with(callback: Callable[[Any], None], context: TypedContext, _raw: object) -> None:
-    callback(context)
+        await self._below.write(self._serialize(message))
 
 
 class Requests:
     """The caller's messages, to be iterated over; they are also to be had from the context's `read`."""
 
-    def __init__(self, context: TypedContext) -> None:
+    def __init__(self, context: AuthorContext) -> None:
         self._context = context
 
     def __aiter__(self) -> "Requests":
