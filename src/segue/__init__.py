@@ -10,6 +10,7 @@ from segue.author import (
     Node,
     PastSimulation,
     TransformContext,
+    intercepts,
     observes,
 )
 from segue.layer.grpc_abort import AbortError
@@ -27,6 +28,7 @@ __all__ = [
     "RefusalReason",
     "TransformContext",
     "convert",
+    "intercepts",
     "labelled_channel",
     "observes",
     "refusal_of",

@@ -5,9 +5,10 @@ application's process, so only gRPC is imported here.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -22,12 +23,14 @@ __all__ = [
     "PastSimulation",
     "Simulation",
     "TransformContext",
+    "intercepts",
     "observes",
 ]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 _OBSERVES = "__segue_observes__"
+_INTERCEPTS = "__segue_intercepts__"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +90,13 @@ class Simulation:
 
     Args:
         node: the node as this simulation sees it; its `state` folder and channels are the simulation's own.
-        delegate: the object next to it in the chain, towards the current one.
+        delegate: the object next to it in the chain, towards the current one. However it is written, its
+            methods are called one way: `await delegate.Get(request, context)`, and
+            `async for reply in delegate.List(request, context)`.
     """
+
+    #: Who observes calls of this simulation's version: `{name of a method: observers}`.
+    _beyond: Mapping[str, tuple[Callable[..., Awaitable[None]], ...]] = MappingProxyType({})
 
     def __init__(self, node: Node, delegate: Any) -> None:
         self.node = node
@@ -105,6 +113,30 @@ class Simulation:
     async def stop(self) -> None:
         """Finish writing: no call comes after this, and the folder may be handed on."""
 
+    async def tell(self, method: str, request: Any, reply: Any, context: Any) -> None:
+        """Say that what a call of this simulation's version does has happened, though nobody made that call.
+
+        An observer or an interceptor calls this when it has followed a call in the delegate's version
+        that changed what this simulation answers. Simulations beyond this one, whose authors know this
+        version and not the delegate's, observe it as the call that it stands for.
+
+        Args:
+            method: the name of a unary method of this simulation's own type, such as `"Put"`.
+            request: of this version, as if it had been called with it.
+            reply: of this version, as if it had answered with it.
+            context: what the observer or interceptor was given.
+        """
+        for observer in self._beyond.get(method, ()):
+            await observer(request, reply, context)
+
+    def told_beyond(self, observers: Mapping[str, tuple[Callable[..., Awaitable[None]], ...]]) -> None:
+        """Know whom `tell` tells from now on; the layer calls this when the chain changes.
+
+        Args:
+            observers: `{name of a method of this simulation's type: observers}`
+        """
+        self._beyond = observers
+
 
 class PastSimulation(Simulation):
     """Answers calls of an older version, after the upgrade."""
@@ -118,15 +150,38 @@ def observes(method: str) -> Callable[[Method], Method]:
     """Have the decorated method told of each call that the delegate answered without fault.
 
     It is awaited as `observer(request, reply, context)`, after the delegate has answered and before
-    the caller hears of it, for calls made in the delegate's own version. Calls that the simulation
-    itself makes to its delegate are not told. What it raises fails the call.
+    the caller hears of it, for calls made in the delegate's own version and for calls of other versions
+    that reach the delegate through other simulations. Calls that the simulation itself makes to its
+    delegate are not told. What it raises fails the call. The call and its observers are one step for
+    all calls that pass through this simulation.
 
     Args:
         method: the name of a unary method of the delegate's type, such as `"Put"`.
-    """
 
+    Source: docs/decisions/0014.
+    """
+    return _marking(_OBSERVES, method)
+
+
+def intercepts(method: str) -> Callable[[Method], Method]:
+    """Have the decorated method stand in front of the delegate's, for the calls that `observes` would tell of.
+
+    It is awaited as `interceptor(request, context, proceed)` in place of the delegate's method, and
+    returns the reply. `await proceed(request)` has the delegate answer, with the same request or another;
+    an interceptor may also answer without it, or raise `Disallowed`. What the delegate aborts with
+    comes out of `proceed`. The call and its interceptors are one step, as with observers.
+
+    Args:
+        method: the name of a unary method of the delegate's type, such as `"Put"`.
+
+    Source: docs/decisions/0014.
+    """
+    return _marking(_INTERCEPTS, method)
+
+
+def _marking(kind: str, method: str) -> Callable[[Method], Method]:
     def mark(function: Method) -> Method:
-        setattr(function, _OBSERVES, method)
+        setattr(function, kind, method)
         return function
 
     return mark
@@ -134,11 +189,20 @@ def observes(method: str) -> Callable[[Method], Method]:
 
 def observers_of(simulation: Simulation) -> dict[str, list[Callable[..., Any]]]:
     """Return the simulation's observers: `{name of the delegate's method: bound methods}`."""
+    return _marked(simulation, _OBSERVES)
+
+
+def interceptors_of(simulation: Simulation) -> dict[str, list[Callable[..., Any]]]:
+    """Return the simulation's interceptors: `{name of the delegate's method: bound methods}`."""
+    return _marked(simulation, _INTERCEPTS)
+
+
+def _marked(simulation: Simulation, kind: str) -> dict[str, list[Callable[..., Any]]]:
     found: dict[str, list[Callable[..., Any]]] = {}
     for name in dir(type(simulation)):
-        observed = getattr(getattr(type(simulation), name), _OBSERVES, None)
-        if observed is not None:
-            found.setdefault(observed, []).append(getattr(simulation, name))
+        method = getattr(getattr(type(simulation), name), kind, None)
+        if method is not None:
+            found.setdefault(method, []).append(getattr(simulation, name))
     return found
 
 

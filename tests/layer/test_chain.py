@@ -8,9 +8,7 @@ from segue.model.usage import AnsweredBy
 
 
 def link(version: int, role: AnsweredBy, since: int | None = None) -> Link:
-    return Link(
-        version=Version(version), role=role, instance=object(), since=None if since is None else Version(since)
-    )
+    return Link(version=Version(version), role=role, instance=object(), since=None if since is None else Version(since))
 
 
 def test_each_simulation_delegates_towards_the_current_object() -> None:
@@ -55,11 +53,10 @@ def test_an_object_may_answer_several_versions() -> None:
 
 
 def test_a_call_passes_from_its_own_object_to_the_current_one() -> None:
-    """Past simulations hand it up, future ones down; simulations beyond have no part in it."""
+    """Past simulations hand it up, future ones down; each has its place, counted from the current object."""
     links = [link(1, "past"), link(2, "past"), link(3, "current"), link(4, "future"), link(5, "future")]
     chain = Chain(tuple(links))
     assert chain.way_in(links[0]) == tuple(links[:3])
     assert chain.way_in(links[2]) == (links[2],)
     assert chain.way_in(links[4]) == (links[4], links[3], links[2])
-    assert chain.beyond(links[1]) == (links[0],)
-    assert chain.beyond(links[3]) == (links[4],)
+    assert [chain.place_of(one) for one in links] == [-2, -1, 0, 1, 2]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import grpc.aio
@@ -115,17 +116,24 @@ async def test_a_method_that_the_author_left_out(
     assert (refusal.reason, refusal.caller_version) == (RefusalReason.NO_SUCH_METHOD, 1)
 
 
-def test_a_method_that_is_not_asynchronous(talk: Any, dispatch: Dispatch, chain: MakeChain) -> None:
-    """The author is told which, and what to write."""
+async def test_a_method_that_is_a_plain_function(
+    talk: Any, generated: tuple[Any, Any], dispatch: Dispatch, serve: Serve, chain: MakeChain
+) -> None:
+    """It runs in a thread of its own."""
+    messages, services = generated
+    threads: list[int] = []
 
     class Blocking(type(talk)):  # type: ignore[misc]
         def Say(self, request: Any, context: Any) -> Any:  # noqa: N802
+            threads.append(get_ident())
             return request
 
-    with pytest.raises(
-        ReleaseError, match=r"/segue\.tests\.layer\.Talk/Say of .*Blocking of version 1 is not asynchronous"
-    ):
-        dispatch.show(chain(Blocking(), current=1))
+    dispatch.show(chain(Blocking(), current=1))
+    async with labelled_channel(await serve(dispatch), version=1) as channel:
+        said = await services.TalkStub(channel).Say(messages.Text(text="hello"))
+    assert said.text == "hello"
+    assert threads
+    assert threads[0] != get_ident()
 
 
 def test_both_ways_of_registering_name_the_same_methods(talk: Any) -> None:

@@ -8,14 +8,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from segue.layer.chain import Place
 from segue.layer.steps import Step, Steps, current, enter, leave, note_call
-from segue.model.ids import Version
 
 EMPTY = "Steps(inside [], waiting [])"
 
 
-def versions(*numbers: int) -> frozenset[Version]:
-    return frozenset(Version(number) for number in numbers)
+def versions(*numbers: int) -> frozenset[Place]:
+    return frozenset(Place(number) for number in numbers)
 
 
 NONE = versions()
@@ -26,8 +26,8 @@ ONE = versions(1)
 class Modelled:
     """A step as the rules have it, beside the real one and the task that waits for it."""
 
-    reads: frozenset[Version]
-    writes: frozenset[Version]
+    reads: frozenset[Place]
+    writes: frozenset[Place]
     from_node: bool
     waits: asyncio.Task[Step] | None = None
     real: Step | None = None
@@ -68,7 +68,7 @@ class Model:
         self.inside.append(step)
 
 
-claims = st.frozensets(st.integers(1, 3).map(Version), max_size=2)
+claims = st.frozensets(st.integers(1, 3).map(Place), max_size=2)
 
 
 class StepsAreAsTheModelSays(RuleBasedStateMachine):
@@ -79,14 +79,14 @@ class StepsAreAsTheModelSays(RuleBasedStateMachine):
         self.model = Model()
 
     @rule(reads=claims, writes=claims, from_node=st.booleans())
-    def begin(self, reads: frozenset[Version], writes: frozenset[Version], from_node: bool) -> None:
+    def begin(self, reads: frozenset[Place], writes: frozenset[Place], from_node: bool) -> None:
         begun = self.steps.begin(reads, writes, from_node)
         step = Modelled(reads, writes, from_node, self.runner.get_loop().create_task(begun))
         self.model.waiting.append(step)
         self._look()
 
     @rule(reads=claims, writes=claims, from_node=st.booleans())
-    def try_begin(self, reads: frozenset[Version], writes: frozenset[Version], from_node: bool) -> None:
+    def try_begin(self, reads: frozenset[Place], writes: frozenset[Place], from_node: bool) -> None:
         step = Modelled(reads, writes, from_node)
         free = not self.model.holding(step)
         step.real = self.steps.try_begin(reads, writes, from_node)
@@ -220,7 +220,7 @@ async def test_nothing_is_held_while_waiting() -> None:
 
 
 @pytest.mark.parametrize(("reads", "writes"), [(versions(2), NONE), (NONE, versions(2))])
-async def test_who_may_go_in_is_found_behind_who_may_not(reads: frozenset[Version], writes: frozenset[Version]) -> None:
+async def test_who_may_go_in_is_found_behind_who_may_not(reads: frozenset[Place], writes: frozenset[Place]) -> None:
     """However far back in the queue, and whether it reads or writes what nobody before it wants."""
     steps = Steps()
     first, second = [await steps.begin(NONE, versions(number), False) for number in (1, 2)]

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import pytest
 
+from segue.layer.chain import Place
 from segue.layer.steps import Step, Steps, enter, leave, note_call
-from segue.model.ids import Version
 
 EMPTY = "Steps(inside [], waiting [])"
 SEEDS = range(300)
 #: Turns of the loop in which every program here ends if it can: the longest takes a few hundred.
 PATIENCE_TURNS = 3000
 
-NONE: frozenset[Version] = frozenset()
-ONE = frozenset({Version(1)})
+NONE: frozenset[Place] = frozenset()
+ONE = frozenset({Place(1)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Call:
     """
 
     node: int
-    reads: frozenset[Version]
-    writes: frozenset[Version]
+    reads: frozenset[Place]
+    writes: frozenset[Place]
     work: tuple[int, ...]
     calls: tuple["Call", ...] = ()
     together: bool = False
@@ -111,7 +111,7 @@ async def _turns(number: int) -> None:
         await asyncio.sleep(0)
 
 
-def _call(rng: random.Random, nodes: int, depth: int, claims: Callable[[random.Random], frozenset[Version]]) -> Call:
+def _call(rng: random.Random, nodes: int, depth: int, claims: Callable[[random.Random], frozenset[Place]]) -> Call:
     """Make up a call that makes calls, and so on, `depth` deep at most; the nodes may be the same one."""
     calls = tuple(_call(rng, nodes, depth - 1, claims) for _ in range(rng.choice([0, 1, 1, 2]) if depth > 0 else 0))
     return Call(
@@ -124,15 +124,15 @@ def _call(rng: random.Random, nodes: int, depth: int, claims: Callable[[random.R
     )
 
 
-def _all_write_one(_: random.Random) -> frozenset[Version]:
+def _all_write_one(_: random.Random) -> frozenset[Place]:
     return NONE
 
 
-def _some_of_three(rng: random.Random) -> frozenset[Version]:
-    return frozenset(Version(version) for version in (1, 2, 3) if rng.random() < 0.3)
+def _some_of_three(rng: random.Random) -> frozenset[Place]:
+    return frozenset(Place(version) for version in (1, 2, 3) if rng.random() < 0.3)
 
 
-def _program(seed: int, nodes: int, claims: Callable[[random.Random], frozenset[Version]]) -> list[Call]:
+def _program(seed: int, nodes: int, claims: Callable[[random.Random], frozenset[Place]]) -> list[Call]:
     rng = random.Random(seed)
     return [_call(rng, nodes, 3, claims) for _ in range(6)]
 
@@ -144,13 +144,13 @@ def _calls_in(calls: list[Call]) -> int:
 class CallersUnknown(Steps):
     """Takes every call for a client's, as if nodes did not say that they are nodes."""
 
-    async def begin(self, reads: frozenset[Version], writes: frozenset[Version], from_node: bool) -> Step:
+    async def begin(self, reads: frozenset[Place], writes: frozenset[Place], from_node: bool) -> Step:
         return await super().begin(reads, writes, False)
 
 
 @pytest.mark.parametrize("claims", [_all_write_one, _some_of_three])
 @pytest.mark.parametrize("nodes", [1, 2, 3])
-async def test_every_call_ends(nodes: int, claims: Callable[[random.Random], frozenset[Version]]) -> None:
+async def test_every_call_ends(nodes: int, claims: Callable[[random.Random], frozenset[Place]]) -> None:
     """Whatever calls what, all end; a conflicting step is passed only by a node's call, only while it is away."""
     passed = 0
     for seed in SEEDS:

@@ -1,19 +1,15 @@
 """The chain: a node's objects in version order. What each of them answers is in `grpc_table`."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import NewType
 
 from segue.model.ids import Version
 from segue.model.usage import AnsweredBy
 
-
-class View(Protocol):
-    """What a simulation was given as its delegate: its neighbour, as the chain has it now."""
-
-    def bind(self, methods: Mapping[str, Callable[..., Any]], /) -> None:
-        """Have these answer for the neighbour from now on: `{method's name: callable}`."""
+#: Where an object stands: 0 is the current one, -1 the nearest past simulation, 1 the nearest future one. While
+#: simulations come and go at the ends, and versions with them, it stays.
+Place = NewType("Place", int)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +22,8 @@ class Link:
         instance: the author's object; its `register(server)` names its methods.
         since: the oldest version whose calls it answers: an object whose class was left untouched by
             releases carries their numbers. None for `version` alone.
-        delegate: what the object was given as its delegate; None if that was no view.
+        delegate: what a simulation was given as its delegate, to be bound to the chain as it is; None if
+            that was the neighbour itself.
         ready: False while a simulation starts: it observes already, and calls of its version wait.
     """
 
@@ -34,7 +31,7 @@ class Link:
     role: AnsweredBy
     instance: object
     since: Version | None = None
-    delegate: View | None = None
+    delegate: object | None = None
     ready: bool = True
 
     @property
@@ -84,22 +81,24 @@ class Chain:
         """The newest version that is answered, or will be once it is ready."""
         return self.links[-1].version
 
+    def place_of(self, link: Link) -> Place:
+        """Return where one of the chain's objects stands."""
+        return Place(self._at(link) - self._at(self.current))
+
     def delegate_of(self, simulation: Link) -> Link:
         """Return the simulation's neighbour towards the current object."""
         step = 1 if simulation.role == "past" else -1
-        return self.links[self.links.index(simulation) + step]
+        return self.links[self._at(simulation) + step]
 
     def way_in(self, link: Link) -> tuple[Link, ...]:
         """Return what a call of `link`'s version may pass: `link`, its delegate, and so on to the current object."""
-        at, current = self.links.index(link), self.links.index(self.current)
+        at, current = self._at(link), self._at(self.current)
         if at <= current:
             return self.links[at : current + 1]
         return tuple(reversed(self.links[current : at + 1]))
 
-    def beyond(self, simulation: Link) -> tuple[Link, ...]:
-        """Return the simulations that delegate to `simulation`, through each other, nearest first."""
-        at = self.links.index(simulation)
-        return tuple(reversed(self.links[:at])) if simulation.role == "past" else self.links[at + 1 :]
+    def _at(self, link: Link) -> int:
+        return next(at for at, one in enumerate(self.links) if one is link)
 
     def __str__(self) -> str:
         names = (

@@ -8,9 +8,10 @@ import asyncio
 import inspect
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import grpc
@@ -18,6 +19,7 @@ import grpc.aio
 
 from segue.errors import Disallowed
 from segue.layer.gate import Gate
+from segue.layer.grpc_abort import AbortError, send
 from segue.layer.grpc_collector import MethodHandler
 from segue.layer.grpc_context import (
     Context,
@@ -29,7 +31,20 @@ from segue.layer.grpc_context import (
     reading,
     writing,
 )
+from segue.layer.grpc_hooks import (
+    Around,
+    Hooks,
+    Interceptor,
+    InterceptorFailedError,
+    ObserverFailedError,
+    Passage,
+    Spot,
+    tell,
+)
+from segue.layer.grpc_order import Claims
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
+from segue.layer.grpc_step import within_step
+from segue.layer.steps import Steps
 from segue.model.ids import Version
 from segue.model.usage import AnsweredBy
 
@@ -37,8 +52,6 @@ _log = logging.getLogger(__name__)
 
 #: What the table is keyed by: a version, and a method's path.
 Key: TypeAlias = tuple[Version, str]
-#: Awaited with (request, reply, context).
-Observer: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 #: What becomes of a call that finds the gate closed: (answer, request's bytes if read, context) -> reply's bytes.
 Late: TypeAlias = Callable[["Answer", bytes, Context], Awaitable[bytes | None]]
 #: Makes this node's refusals: (reason, the caller's version, message for people).
@@ -46,22 +59,49 @@ Refusing: TypeAlias = Callable[[RefusalReason, Version | None, str], Refusal]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A method of one object of the chain.
+
+    Attributes:
+        spot: which it is.
+        handler: as the author's object registered it.
+        behaviour: the author's method, asynchronous.
+        claims: what a call of it must be in order with; None for nothing.
+        interceptors: what stands in front of it.
+        is_hooked: whether it is observed or intercepted.
+    """
+
+    spot: Spot
+    handler: MethodHandler
+    behaviour: Callable[..., Any]
+    claims: Claims | None
+    interceptors: tuple[Interceptor, ...]
+    is_hooked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What an answer has around it.
 
     Attributes:
+        key: the caller's version, and the method's path.
+        from_node: whether its callers are nodes.
         gate: where its calls go in and out.
         tally: {outcome: calls}, to be added to.
-        observers: {(version, method): observers} as the chain has them now: looked at when a call
-            ends, so that a simulation which came meanwhile is told of calls that were inside.
+        hooks: observers, as the chain has them now: looked at when a call ends, so that a simulation which came
+            meanwhile is told of calls that were inside.
+        steps: who waits for whom.
         late: what to do with a call that came to the open gate and finds it closed.
         answered_by: the kind of object that answers.
         refusing: makes the refusal of a call that the object did not answer.
     """
 
+    key: Key
+    from_node: bool
     gate: Gate
     tally: Counter[str]
-    observers: Mapping[Key, tuple[Observer, ...]]
+    hooks: Hooks
+    steps: Steps
     late: Late
     answered_by: AnsweredBy
     refusing: Refusing
@@ -71,9 +111,8 @@ class Answer:
     """Answers the calls of one method in one version for one kind of caller.
 
     Args:
-        key: the version and the method's path.
-        handler: as the author's object registered it.
-        around: gate, counts, observers.
+        method: the author's method.
+        around: gate, counts, hooks.
     """
 
     #: How gRPC is told of a method of this kind.
@@ -83,18 +122,22 @@ class Answer:
     #: Whether the caller gets exactly one message.
     unary_reply: ClassVar[bool]
 
-    def __init__(self, key: Key, handler: MethodHandler, behaviour: Callable[..., Any], around: Surroundings) -> None:
-        self.key = key
+    def __init__(self, method: Method, around: Surroundings) -> None:
+        self.key = around.key
+        self.from_node = around.from_node
         self.gate = around.gate
-        self._behaviour = behaviour
-        self._deserialize = reading(handler.request_deserializer)
-        self._serialize = writing(handler.response_serializer)
-        self._observers = around.observers
+        self._behaviour = method.behaviour
+        self._deserialize = reading(method.handler.request_deserializer)
+        self._serialize = writing(method.handler.response_serializer)
+        self._spot = method.spot
+        self._claims = method.claims
+        self._steps = around.steps
+        self._hooks = around.hooks
         self._tally = around.tally
         self._late = around.late
         self._answered_by = around.answered_by
         self._refusing = around.refusing
-        self._generates = inspect.isasyncgenfunction(behaviour)
+        self._generates = inspect.isasyncgenfunction(method.behaviour)
         #: What gRPC is given: it reads the request's bytes itself and then calls `serve`.
         self.handler: MethodHandler = type(self)._make_handler(self.serve)
 
@@ -113,7 +156,11 @@ class Answer:
             return await self._late(self, request, context)
         outcome = "UNKNOWN"
         try:
-            reply = await self._run(request, context)
+            claims = self._claims
+            if claims is None:
+                reply = await self._run(request, context)
+            else:
+                reply = await within_step(self._steps, claims, self.from_node, partial(self._run, request, context))
             outcome = "OK" if context.code() is None else outcome_of(context)
             return reply
         except asyncio.CancelledError:
@@ -136,10 +183,12 @@ class Answer:
 
     async def _status_for(self, error: Exception, context: Context) -> Exception:
         """Send the status that `error` means, and return what to raise so that gRPC sends no other."""
-        if context.done() or isinstance(error, _ENDED):
+        if context.done() or (isinstance(error, _ENDED) and not isinstance(error, AbortError)):
             return error
-        refusal = self._refusal_for(error)
         try:
+            if isinstance(error, AbortError):
+                await send(error, context)
+            refusal = self._refusal_for(error)
             if refusal.reason in _FAILURES and outcome_of(context) != "OK":  # gRPC's idiom: set_code, then raise
                 await context.abort(context.code(), context.details() or refusal.message)
             await refuse(refusal, context)
@@ -162,6 +211,10 @@ class Answer:
                 _log.error("%s of version %d: %s", method, version, error, exc_info=error.__cause__)
                 message = "segue: a simulation that observes this call failed; its node's log says why"
                 return self._refusing(RefusalReason.OBSERVER_FAILED, version, message)
+            case InterceptorFailedError():
+                _log.error("%s of version %d: %s", method, version, error, exc_info=error.__cause__)
+                message = "segue: a simulation that intercepts this call failed; its node's log says why"
+                return self._refusing(RefusalReason.INTERCEPTOR_FAILED, version, message)
         _log.error("%s: %s failed", method, whose, exc_info=error)
         reason = RefusalReason.OBJECT_FAILED if self._answered_by == "current" else RefusalReason.SIMULATION_FAILED
         return self._refusing(reason, version, f"segue: {whose} failed; its node's log says why")
@@ -183,34 +236,53 @@ class LeftOutError(Exception):
     """The author did not write this method of a generated servicer."""
 
 
-class ObserverFailedError(Exception):
-    """The object answered, and an observer of the call failed; what it raised is the cause."""
-
-
-async def _tell(observer: Observer, request: Any, reply: Any, context: Context) -> None:
-    try:
-        await observer(request, reply, context)
-    except _ENDED:
-        raise
-    except Exception as error:
-        raise ObserverFailedError(f"the observer {observer.__qualname__} failed") from error
-
-
 class _UnaryUnary(Answer):
+    """An unhooked method. The current object's gets gRPC's own context, which costs nothing."""
+
     _make_handler = staticmethod(grpc.unary_unary_rpc_method_handler)
     unary_request = True
     unary_reply = True
 
     async def _run(self, request: bytes, context: Context) -> bytes:
         message = self._deserialize(request)
-        reply = await self._behaviour(message, context)
+        if self._answered_by == "current":
+            reply = await self._behaviour(message, context)
+        else:
+            typed = TypedContext(context, self._deserialize, self._serialize)
+            try:
+                reply = await self._behaviour(message, typed)
+            finally:
+                await typed.finish()
         if context.code() is not None and outcome_of(context) != "OK":
             return b""
         raw = self._serialize(reply)
-        if self.key in self._observers:
-            for observer in self._observers[self.key]:
-                await _tell(observer, message, reply, context)
+        if self._spot in self._hooks:  # a simulation came while the call was inside
+            observers = [observer for hook in self._hooks[self._spot] for observer in hook.observers]
+            await tell(observers, message, reply, context)
         return raw
+
+
+class _Hooked(_UnaryUnary):
+    """A unary method that is observed or intercepted."""
+
+    def __init__(self, method: Method, around: Surroundings) -> None:
+        super().__init__(method, around)
+        self._around = Around(
+            method=method.behaviour,
+            spot=method.spot,
+            interceptors=method.interceptors,
+            live=around.hooks,
+            serialize=self._serialize,
+        )
+
+    async def _run(self, request: bytes, context: Context) -> bytes:
+        typed = TypedContext(context, self._deserialize, self._serialize)
+        passage = Passage(self._around, typed)
+        try:
+            reply = await passage.go(self._deserialize(request))
+        finally:
+            await typed.finish()
+        return b"" if outcome_of(context) != "OK" else passage.bytes_of(reply)
 
 
 class _UnaryStream(Answer):
@@ -223,14 +295,17 @@ class _UnaryStream(Answer):
         await self._stream(self._deserialize(request), typed)
 
     async def _stream(self, request: Any, typed: TypedContext) -> None:
-        if not self._generates:
-            await self._behaviour(request, typed)
-            return
-        # Closed here and not by the collector of garbage, so that the object's clean-up is over when the call is.
-        replies: AsyncIterator[Any]
-        async with aclosing(self._behaviour(request, typed)) as replies:
-            async for reply in replies:
-                await typed.write(reply)
+        try:
+            if not self._generates:
+                await self._behaviour(request, typed)
+                return
+            # Closed here and not by the collector of garbage, so that the object's clean-up is over when the call is.
+            replies: AsyncIterator[Any]
+            async with aclosing(self._behaviour(request, typed)) as replies:
+                async for reply in replies:
+                    await typed.write(reply)
+        finally:
+            await typed.finish()
 
 
 class _StreamUnary(Answer):
@@ -240,7 +315,10 @@ class _StreamUnary(Answer):
 
     async def _run(self, request: object, context: Context) -> bytes:  # noqa: ARG002 - read from the context
         typed = TypedContext(context, self._deserialize, self._serialize)
-        reply = await self._behaviour(Requests(typed), typed)
+        try:
+            reply = await self._behaviour(Requests(typed), typed)
+        finally:
+            await typed.finish()
         return self._serialize(reply) if outcome_of(context) == "OK" else b""
 
 
@@ -253,22 +331,17 @@ class _StreamStream(_UnaryStream):
         await self._stream(Requests(typed), typed)
 
 
-#: {(request streaming, response streaming): (kind, name of the handler's behaviour)}
-_KINDS: dict[tuple[bool, bool], tuple[type[Answer], str]] = {
-    (False, False): (_UnaryUnary, "unary_unary"),
-    (False, True): (_UnaryStream, "unary_stream"),
-    (True, False): (_StreamUnary, "stream_unary"),
-    (True, True): (_StreamStream, "stream_stream"),
+#: {(request streaming, response streaming): kind}
+_KINDS: dict[tuple[bool, bool], type[Answer]] = {
+    (False, False): _UnaryUnary,
+    (False, True): _UnaryStream,
+    (True, False): _StreamUnary,
+    (True, True): _StreamStream,
 }
 
 
-def behaviour_of(handler: MethodHandler) -> Callable[..., Any]:
-    """Return the author's method behind a handler."""
-    behaviour: Callable[..., Any] = getattr(handler, _KINDS[handler.request_streaming, handler.response_streaming][1])
-    return behaviour
-
-
-def answer(key: Key, handler: MethodHandler, behaviour: Callable[..., Any], around: Surroundings) -> Answer:
+def answer(method: Method, around: Surroundings) -> Answer:
     """Make the answer for a method of whatever kind."""
-    kind, _ = _KINDS[handler.request_streaming, handler.response_streaming]
-    return kind(key, handler, behaviour, around)
+    if method.is_hooked:
+        return _Hooked(method, around)
+    return _KINDS[method.handler.request_streaming, method.handler.response_streaming](method, around)

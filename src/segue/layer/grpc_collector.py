@@ -1,6 +1,6 @@
 """Takes an object's method handlers: it stands in for the server in the author's `register(server)`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -66,3 +66,10 @@ def methods_of(link: Link) -> dict[str, MethodHandler]:
     if not collector.methods:
         raise ReleaseError(f"register(server) of {who} registers no method: call the generated add_..._to_server in it")
     return collector.methods
+
+
+def behaviour_of(handler: MethodHandler) -> Callable[..., Any]:
+    """Return the author's method behind a handler."""
+    kind = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
+    behaviour: Callable[..., Any] = getattr(handler, kind)
+    return behaviour

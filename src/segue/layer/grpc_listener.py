@@ -1,13 +1,11 @@
-"""Where calls come in, and where a process that was replaced sends them on: servers and channels of one node."""
+"""Where calls come in, and where a process that was replaced sends them on: the servers of one node."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc.aio
 
-from segue.layer.grpc_channel import LabelledChannel
 from segue.layer.grpc_server import Dispatch
-from segue.layer.label import LabelMetadata
 
 #: A process that is being replaced relays whatever its successor takes, however large.
 _ANY_SIZE = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
@@ -56,8 +54,3 @@ async def listen_on(dispatch: Dispatch, addresses: Sequence[str], max_connection
 def successor_channel(socket: Path) -> grpc.aio.Channel:
     """Open a channel to the process that listens on the Unix socket `socket`; whoever opens it closes it."""
     return grpc.aio.insecure_channel(f"unix:{socket}", options=_ANY_SIZE)
-
-
-def node_channel(target: str, label: Callable[[], LabelMetadata]) -> grpc.aio.Channel:
-    """Open the channel of a node's object or simulation to `target`, each call with its label."""
-    return LabelledChannel(grpc.aio.insecure_channel(target), label, intercepted=False)

@@ -44,6 +44,7 @@ class RefusalReason(StrEnum):
     OBJECT_FAILED = "OBJECT_FAILED"
     SIMULATION_FAILED = "SIMULATION_FAILED"
     OBSERVER_FAILED = "OBSERVER_FAILED"
+    INTERCEPTOR_FAILED = "INTERCEPTOR_FAILED"
 
 
 #: {reason: the status's code}, for callers that know gRPC's codes only.
@@ -58,6 +59,7 @@ CODES: Mapping[RefusalReason, grpc.StatusCode] = {
     RefusalReason.OBJECT_FAILED: grpc.StatusCode.INTERNAL,
     RefusalReason.SIMULATION_FAILED: grpc.StatusCode.INTERNAL,
     RefusalReason.OBSERVER_FAILED: grpc.StatusCode.INTERNAL,
+    RefusalReason.INTERCEPTOR_FAILED: grpc.StatusCode.INTERNAL,
 }
 
 

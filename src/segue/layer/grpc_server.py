@@ -10,14 +10,15 @@ import grpc
 import grpc.aio
 
 from segue.layer.chain import Chain, Link
-from segue.layer.gate import Gate
-from segue.layer.grpc_answer import Answer, Key, Observer, Surroundings
+from segue.layer.gate import Gate, Gates
+from segue.layer.grpc_answer import Answer, Key, Surroundings
 from segue.layer.grpc_collector import MethodHandler
 from segue.layer.grpc_context import Context, outcome_of
+from segue.layer.grpc_hooks import Hook, Spot
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.layer.grpc_refuser import Refuser
 from segue.layer.grpc_relay import relay
-from segue.layer.grpc_table import Table, build_table
+from segue.layer.grpc_table import Live, Table, build_table
 from segue.layer.label import (
     LABEL_KEY,
     NODE_KEY,
@@ -27,6 +28,7 @@ from segue.layer.label import (
     read_label,
     unlabelled_default,
 )
+from segue.layer.steps import Steps
 from segue.layer.usage import Usage
 from segue.model.ids import NodeId, Version
 
@@ -116,9 +118,10 @@ class Dispatch(grpc.GenericRpcHandler):
         self._refuser = Refuser(node)
         self._table: Table | None = None
         #: The table's, copied: answers of an older table that are still at work look here too.
-        self._observers: dict[Key, tuple[Observer, ...]] = {}
-        self._clients = Gate()
-        self._nodes = Gate()
+        self._hooks: dict[Spot, tuple[Hook, ...]] = {}
+        self._steps = Steps()
+        self._clients = Gates()
+        self._nodes = Gates()
         self._successor: grpc.aio.Channel | None = None
         self._claims: set[Version] = set()
         self._changed = asyncio.Event()
@@ -132,6 +135,18 @@ class Dispatch(grpc.GenericRpcHandler):
             clients=self._clients.inside, nodes=self._nodes.inside, parked=self._parked, forwarded=self._forwarded
         )
 
+    def bind(self, chain: Chain) -> None:
+        """Have the simulations of `chain` call their delegates, before any call is let in to them.
+
+        Raises:
+            ReleaseError: the chain cannot be dispatched to (says why).
+        """
+        self._build(chain, Gate(), Gate()).bind()
+
+    def has_hooks(self, simulation: object) -> bool:
+        """Say whether a simulation of the chain that is shown observes or intercepts calls."""
+        return any(hook.simulation is simulation for hooks in self._hooks.values() for hook in hooks)
+
     def show(self, chain: Chain) -> None:
         """Let calls be answered by the objects of `chain` from now on, parked ones too.
 
@@ -140,15 +155,36 @@ class Dispatch(grpc.GenericRpcHandler):
         Raises:
             ReleaseError: the chain cannot be dispatched to (says why); the one before stays.
         """
-        table = build_table(chain, self._default, self._surround)
+        clients, nodes = Gate(), Gate()
+        table = self._build(chain, clients, nodes)
+        self._clients.replace(clients)
+        self._nodes.replace(nodes)
+        table.bind()
         self._table = table
         self._refuser.show(table)
-        self._observers.clear()
-        self._observers.update(table.observers)
+        self._hooks.clear()
+        self._hooks.update(table.hooks)
         self._newest.learn(chain.newest)
         if self._default != "current" and self._default > self._newest.version:
             self._hear_of(self._default)  # calls without a label claim it, as a label would
         self._wake()
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Wait until no call is inside that went in before the last `show`, and say whether that came in time.
+
+        An object that the chain no longer has can then be stopped, and what a new simulation finds is all
+        that it was not told of.
+
+        Args:
+            timeout_s: seconds to wait.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._clients.replaced_emptied()
+                await self._nodes.replaced_emptied()
+        except TimeoutError:
+            return False
+        return True
 
     async def quiesce(self, timeout_s: float) -> None:
         """Let no more calls in and return once none is inside; calls that come are parked.
@@ -164,9 +200,9 @@ class Dispatch(grpc.GenericRpcHandler):
         """
         try:
             async with asyncio.timeout(timeout_s):
-                for gate in (self._clients, self._nodes):
-                    gate.close()
-                    await gate.emptied()
+                for gates in (self._clients, self._nodes):
+                    gates.close()
+                    await gates.emptied()
         except TimeoutError:
             raise TimeoutError(
                 f"after {timeout_s} s {self._clients.inside} calls of clients and {self._nodes.inside} of nodes "
@@ -215,6 +251,22 @@ class Dispatch(grpc.GenericRpcHandler):
         call = _Call(version, method, node is not None)
         return grpc.stream_stream_rpc_method_handler(partial(self._serve_as_bytes, call))
 
+    def _build(self, chain: Chain, clients: Gate, nodes: Gate) -> Table:
+        def surround(link: Link, key: Key, from_node: bool) -> Surroundings:
+            return Surroundings(
+                key=key,
+                from_node=from_node,
+                gate=nodes if from_node else clients,
+                tally=self._usage.tally(key[0], key[1], link.role, from_node),
+                hooks=self._hooks,
+                steps=self._steps,
+                late=self._take_late,
+                answered_by=link.role,
+                refusing=self._refuser.refusal,
+            )
+
+        return build_table(chain, self._default, Live(hooks=self._hooks, steps=self._steps), surround)
+
     def _way(self, version: Version | None, method: str, from_node: bool) -> _Way:
         """Say where a call goes as things are now. Never awaits."""
         if self._successor is not None:
@@ -245,16 +297,6 @@ class Dispatch(grpc.GenericRpcHandler):
         self._claims.add(version)
         self._on_newer(version)
 
-    def _surround(self, link: Link, method: str, from_node: bool) -> Surroundings:
-        return Surroundings(
-            gate=self._nodes if from_node else self._clients,
-            tally=self._usage.tally(link.version, method, link.role, from_node),
-            observers=self._observers,
-            late=self._take_late,
-            answered_by=link.role,
-            refusing=self._refuser.refusal,
-        )
-
     async def _serve_as_bytes(self, call: _Call, _: object, context: Context) -> None:
         """Handle a call of a kind that is not known yet, which on the wire is a stream each way."""
         reply = await self._wait_and_serve(call, None, context)
@@ -264,7 +306,7 @@ class Dispatch(grpc.GenericRpcHandler):
     async def _take_late(self, answer: Answer, request: Any, context: Context) -> bytes | None:
         """Handle a call whose gate closed while gRPC read its request."""
         version, method = answer.key
-        call = _Call(version, method, answer.gate is self._nodes, answer.unary_reply)
+        call = _Call(version, method, answer.from_node, answer.unary_reply)
         return await self._wait_and_serve(call, request if answer.unary_request else None, context)
 
     async def _wait_and_serve(self, call: _Call, request: bytes | None, context: Context) -> bytes | None:

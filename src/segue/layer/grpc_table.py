@@ -1,18 +1,25 @@
 """The table that a call is looked up in, built from a chain when it changes and never per call."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from segue.author import Simulation, observers_of
-from segue.errors import ReleaseError
+from segue.author import Simulation
 from segue.layer.chain import Chain, Link
-from segue.layer.grpc_answer import Answer, Key, LeftOutError, Observer, Surroundings, answer, behaviour_of
-from segue.layer.grpc_collector import MethodHandler, methods_of
+from segue.layer.grpc_answer import Answer, Key, LeftOutError, Method, Surroundings, answer
+from segue.layer.grpc_collector import MethodHandler, behaviour_of, methods_of
 from segue.layer.grpc_context import Context
+from segue.layer.grpc_delegate import Delegate, bind, delegated
+from segue.layer.grpc_hooks import Around, Hooks, Methods, Observer, hooks_of, interceptors_at
+from segue.layer.grpc_order import Claims, Order
+from segue.layer.grpc_step import through
+from segue.layer.grpc_threads import as_async
 from segue.layer.label import UnlabelledDefault
+from segue.layer.steps import Steps
 from segue.model.ids import Version
+
+#: What a simulation calls its delegate's methods by: {name: callable}
+Bound: TypeAlias = Mapping[str, Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +32,9 @@ class Table:
         unlabelled: {method: version that a call without a label is taken to speak}
         versions: {method: versions that have it, oldest first}
         services: whose methods those are, such as `blockstore.BlockStore`.
-        observers: {(version, method): observers, past simulations' first}
+        hooks: observers and interceptors, by the method that they are around.
+        views: what each simulation's delegate is to be bound to.
+        beyond: whom each simulation tells of calls of its version: {name of a method: observers}
         oldest: version in the chain.
         newest: version in the chain.
     """
@@ -35,49 +44,161 @@ class Table:
     unlabelled: Mapping[str, Version]
     versions: Mapping[str, tuple[Version, ...]]
     services: frozenset[str]
-    observers: Mapping[Key, tuple[Observer, ...]]
+    hooks: Hooks
+    views: tuple[tuple[Delegate, Bound], ...]
+    beyond: tuple[tuple[Simulation, Mapping[str, tuple[Observer, ...]]], ...]
     oldest: Version
     newest: Version
 
+    def bind(self) -> None:
+        """Have simulations call their delegates, and tell those beyond them, as this chain is."""
+        for view, bound in self.views:
+            bind(view, bound)
+        for simulation, observers in self.beyond:
+            simulation.told_beyond(observers)
 
-def build_table(chain: Chain, default: UnlabelledDefault, surround: Callable[[Link, str, bool], Surroundings]) -> Table:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What tables that follow each other share.
+
+    Attributes:
+        hooks: of the chain that is shown at any time.
+        steps: whom calls wait for.
+    """
+
+    hooks: Hooks
+    steps: Steps
+
+
+def build_table(
+    chain: Chain, default: UnlabelledDefault, live: Live, surround: Callable[[Link, Key, bool], Surroundings]
+) -> Table:
     """Look at each object of the chain and say who answers what.
 
     Args:
         chain: the node's objects.
         default: the version of calls without a label, where more than one version has their method.
-        surround: what is around the answer of (object, method, calls from nodes).
+        live: what this table shares with those before and after it.
+        surround: what is around the answer of (object, version and method, calls from nodes).
 
     Raises:
-        ReleaseError: an object cannot be registered, a method is not asynchronous, or a simulation
-            observes what its delegate has not.
+        ReleaseError: an object cannot be registered, or a simulation observes or intercepts what its delegate has not.
     """
-    methods = {link.version: methods_of(link) for link in chain.links}
-    answers: dict[Key, tuple[Answer, Answer]] = {}
-    unready: set[Key] = set()
-    for link in chain.links:
-        for method, handler in methods[link.version].items():
-            key = (link.version, method)
-            behaviour = _asynchronous(link, method, behaviour_of(handler))
-            if not link.ready:
-                unready.add(key)
-                continue
-            clients, nodes = (
-                answer(key, handler, behaviour, surround(link, method, from_node)) for from_node in (False, True)
-            )
-            answers[key] = (clients, nodes)
-    versions = _versions(methods)
-    otherwise = chain.current.version if default == "current" else default
-    return Table(
-        answers=answers,
-        unready=frozenset(unready),
-        unlabelled={method: having[0] if len(having) == 1 else otherwise for method, having in versions.items()},
-        versions=versions,
-        services=frozenset(service_of(method) for method in versions),
-        observers=_observers(chain, methods),
-        oldest=chain.oldest,
-        newest=chain.newest,
-    )
+    return _Builder(chain, live).build(default, surround)
+
+
+class _Builder:
+    """Looks at one chain."""
+
+    def __init__(self, chain: Chain, live: Live) -> None:
+        self._chain = chain
+        self._live = live
+        self._methods: Methods = {chain.place_of(link): methods_of(link) for link in chain.links}
+        self._behaviours = {
+            (chain.place_of(link), method): _behaviour(link, method, handler)
+            for link in chain.links
+            for method, handler in self._methods[chain.place_of(link)].items()
+        }
+        self._hooks = hooks_of(chain, self._methods)
+        self._order = Order(chain, self._methods, self._hooks)
+
+    def build(self, default: UnlabelledDefault, surround: Callable[[Link, Key, bool], Surroundings]) -> Table:
+        chain = self._chain
+        versions = self._versions()
+        otherwise = chain.current.version if default == "current" else default
+        answers: dict[Key, tuple[Answer, Answer]] = {}
+        for link in chain.links:
+            if link.ready:
+                answers |= self._answers(link, surround)
+        return Table(
+            answers=answers,
+            unready=frozenset(key for link in chain.links if not link.ready for key in self._keys(link)),
+            unlabelled={method: having[0] if len(having) == 1 else otherwise for method, having in versions.items()},
+            versions=versions,
+            services=frozenset(service_of(method) for method in versions),
+            hooks=self._hooks,
+            views=tuple(
+                (link.delegate, self._bound(link)) for link in chain.links if isinstance(link.delegate, Delegate)
+            ),
+            beyond=tuple(
+                (link.instance, self._beyond(link))
+                for link in chain.links
+                if link.role != "current" and isinstance(link.instance, Simulation)
+            ),
+            oldest=chain.oldest,
+            newest=chain.newest,
+        )
+
+    def _of(self, link: Link) -> Mapping[str, MethodHandler]:
+        return self._methods[self._chain.place_of(link)]
+
+    def _keys(self, link: Link) -> list[Key]:
+        return [(version, method) for version in link.versions for method in self._of(link)]
+
+    def _versions(self) -> dict[str, tuple[Version, ...]]:
+        """Return the versions that have each method. One that a single object answers counts as one version."""
+        found: dict[str, tuple[Version, ...]] = {}
+        for link in self._chain.links:
+            for method in self._of(link):
+                found[method] = (*found.get(method, ()), *link.versions)
+        return found
+
+    def _answers(
+        self, link: Link, surround: Callable[[Link, Key, bool], Surroundings]
+    ) -> dict[Key, tuple[Answer, Answer]]:
+        found: dict[Key, tuple[Answer, Answer]] = {}
+        for key in self._keys(link):
+            method = self._method(link, key[1])
+            clients, nodes = (answer(method, surround(link, key, from_node)) for from_node in (False, True))
+            found[key] = (clients, nodes)
+        return found
+
+    def _method(self, link: Link, path: str) -> Method:
+        spot = (self._chain.place_of(link), path)
+        handler, behaviour = self._of(link)[path], self._behaviours[spot]
+        unary = not (handler.request_streaming or handler.response_streaming)
+        return Method(
+            spot=spot,
+            handler=handler,
+            behaviour=as_async(handler, behaviour),
+            claims=self._order.call(link, path, unary=unary),
+            interceptors=interceptors_at(spot, self._hooks, None),
+            is_hooked=spot in self._hooks,
+        )
+
+    def _bound(self, simulation: Link) -> Bound:
+        """Return what a simulation calls its delegate's methods by; of two methods of one name, neither."""
+        delegate = self._chain.delegate_of(simulation)
+        found: dict[str, Callable[..., Any] | None] = {}
+        for path, handler in self._of(delegate).items():
+            name = _name(delegate, path, behaviour_of(handler))
+            found[name] = None if name in found else self._call(simulation, delegate, path)
+        return {name: call for name, call in found.items() if call is not None}
+
+    def _call(self, simulation: Link, delegate: Link, path: str) -> Callable[..., Any]:
+        """Return what a simulation calls one method of its delegate by, through the hooks of others."""
+        spot = (self._chain.place_of(delegate), path)
+        handler, behaviour = self._of(delegate)[path], self._behaviours[spot]
+        followers = self._order.triggered(delegate, path, simulation)
+        if not followers:
+            return delegated(handler, behaviour)
+        around = Around(
+            method=as_async(handler, behaviour),
+            spot=spot,
+            interceptors=interceptors_at(spot, self._hooks, simulation.instance),
+            live=self._live.hooks,
+            asker=simulation.instance,
+        )
+        return delegated(handler, through(around, Claims(writes=followers), self._live.steps))
+
+    def _beyond(self, simulation: Link) -> dict[str, tuple[Observer, ...]]:
+        """Return whom a simulation tells of calls of its version, by the methods' names."""
+        return {
+            path.rpartition("/")[2]: tuple(observer for hook in hooks for observer in hook.observers)
+            for (place, path), hooks in self._hooks.items()
+            if place == self._chain.place_of(simulation)
+        }
 
 
 def service_of(method: str) -> str:
@@ -85,24 +206,18 @@ def service_of(method: str) -> str:
     return method.rpartition("/")[0].removeprefix("/")
 
 
-def _versions(methods: Mapping[Version, Mapping[str, MethodHandler]]) -> dict[str, tuple[Version, ...]]:
-    found: dict[str, tuple[Version, ...]] = {}
-    for version, handlers in methods.items():
-        for method in handlers:
-            found[method] = (*found.get(method, ()), version)
-    return found
+def _name(link: Link, path: str, behaviour: Callable[..., Any]) -> str:
+    """Return what a method of an object is called by: its attribute, which in generated code is the path's end."""
+    name = getattr(behaviour, "__name__", "")
+    return name if getattr(link.instance, name, None) == behaviour else path.rpartition("/")[2]
 
 
-def _asynchronous(link: Link, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-    if inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour):
-        return behaviour
-    # A generated servicer's own methods are plain functions that say "not implemented": the author left this one out.
+def _behaviour(link: Link, method: str, handler: MethodHandler) -> Callable[..., Any]:
+    behaviour = behaviour_of(handler)
+    # A generated servicer's own methods say "not implemented": the author left this one out.
     if getattr(behaviour, "__module__", "").endswith("_pb2_grpc"):
         return _left_out(f"version {link.version} has no {method} on this node")
-    raise ReleaseError(
-        f"{method} of {type(link.instance).__qualname__} of version {link.version} is not asynchronous: "
-        "write it with `async def`"
-    )
+    return behaviour
 
 
 def _left_out(details: str) -> Callable[..., Any]:
@@ -110,49 +225,3 @@ def _left_out(details: str) -> Callable[..., Any]:
         raise LeftOutError(details)
 
     return unimplemented
-
-
-def _observers(chain: Chain, methods: Mapping[Version, Mapping[str, MethodHandler]]) -> dict[Key, tuple[Observer, ...]]:
-    found: dict[Key, tuple[Observer, ...]] = {}
-    for link in chain.links:
-        if not isinstance(link.instance, Simulation) or link.role == "current":
-            continue
-        delegate = chain.delegate_of(link).version
-        for name, observers in observers_of(link.instance).items():
-            method = _observed(link, name, delegate, methods[delegate])
-            for observer in observers:
-                if not inspect.iscoroutinefunction(observer):
-                    raise ReleaseError(f"{_observer(link, name)} is not asynchronous: write it with `async def`")
-                if not _takes(observer, "request", "reply", "context"):
-                    raise ReleaseError(
-                        f"{_observer(link, name)} does not take (request, reply, context): give it these"
-                    )
-            found[delegate, method] = (*found.get((delegate, method), ()), *observers)
-    return found
-
-
-def _observed(link: Link, name: str, delegate: Version, handlers: Mapping[str, MethodHandler]) -> str:
-    """Return the path of the one unary method of the delegate that is called `name`."""
-    paths = [path for path in handlers if path.rpartition("/")[2] == name]
-    if not paths:
-        known = ", ".join(sorted({path.rpartition("/")[2] for path in handlers}))
-        raise ReleaseError(f"{_observer(link, name)}, but version {delegate} has no such method: use one of {known}")
-    if len(paths) > 1:
-        raise ReleaseError(f"{_observer(link, name)}, but version {delegate} has {' and '.join(sorted(paths))}")
-    handler = handlers[paths[0]]
-    if handler.request_streaming or handler.response_streaming:
-        raise ReleaseError(f"{_observer(link, name)}, which streams: only unary methods can be observed")
-    return paths[0]
-
-
-def _observer(link: Link, name: str) -> str:
-    return f'{type(link.instance).__qualname__} of version {link.version}: its observer of "{name}"'
-
-
-def _takes(function: Observer, *arguments: str) -> bool:
-    """Say whether `function` can be called with so many arguments."""
-    try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError:
-        return False
-    return True

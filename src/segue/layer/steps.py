@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Any, Protocol
 
-from segue.model.ids import Version
+from segue.layer.chain import Place
 
 
 class Step:
@@ -26,12 +26,17 @@ class Step:
 
     __slots__ = ("_steps", "away", "from_node", "reads", "writes")
 
-    def __init__(self, steps: "Steps", reads: frozenset[Version], writes: frozenset[Version], from_node: bool) -> None:
+    def __init__(self, steps: "Steps", reads: frozenset[Place], writes: frozenset[Place], from_node: bool) -> None:
         self._steps = steps
         self.reads = reads
         self.writes = writes
         self.from_node = from_node
         self.away = 0
+
+    @property
+    def claims_anything(self) -> bool:
+        """Whether it is inside and reads or writes: all that may follow from it is claimed."""
+        return bool(self.reads or self.writes) and self in self._steps._inside
 
     def leave_for_node(self) -> None:
         """Say that a call to a node was begun. Nothing comes of it if the step has ended."""
@@ -75,9 +80,9 @@ class Steps:
         #: {step: done when it has gone in}, in the order in which they came.
         self._waiting: dict[Step, asyncio.Future[None]] = {}
         #: All that is claimed by those waiting, and may be more.
-        self._wanted: set[Version] = set()
+        self._wanted: set[Place] = set()
 
-    def try_begin(self, reads: frozenset[Version], writes: frozenset[Version], from_node: bool) -> Step | None:
+    def try_begin(self, reads: frozenset[Place], writes: frozenset[Place], from_node: bool) -> Step | None:
         """Begin a step if it can be begun at once; else return None, and leave no trace.
 
         Args:
@@ -91,7 +96,7 @@ class Steps:
         self._go_in(step)
         return step
 
-    async def begin(self, reads: frozenset[Version], writes: frozenset[Version], from_node: bool) -> Step:
+    async def begin(self, reads: frozenset[Place], writes: frozenset[Place], from_node: bool) -> Step:
         """Begin a step as soon as it may be begun; `end` ends it.
 
         Once for each call, for all of it: a step that begins another waits for itself. If it is
@@ -182,25 +187,25 @@ class Steps:
 
 
 class _Claims:
-    """What a group of steps reads and writes: `{version: steps}`, without zeros."""
+    """What a group of steps reads and writes: `{place: steps}`, without zeros."""
 
     __slots__ = ("_reads", "_writes")
 
     def __init__(self) -> None:
-        self._reads: dict[Version, int] = {}
-        self._writes: dict[Version, int] = {}
+        self._reads: dict[Place, int] = {}
+        self._writes: dict[Place, int] = {}
 
     def add(self, step: Step) -> None:
-        for counts, versions in ((self._reads, step.reads), (self._writes, step.writes)):
-            for version in versions:
-                counts[version] = counts.get(version, 0) + 1
+        for counts, places in ((self._reads, step.reads), (self._writes, step.writes)):
+            for place in places:
+                counts[place] = counts.get(place, 0) + 1
 
     def remove(self, step: Step) -> None:
-        for counts, versions in ((self._reads, step.reads), (self._writes, step.writes)):
-            for version in versions:
-                counts[version] -= 1
-                if not counts[version]:
-                    del counts[version]
+        for counts, places in ((self._reads, step.reads), (self._writes, step.writes)):
+            for place in places:
+                counts[place] -= 1
+                if not counts[place]:
+                    del counts[place]
 
     def conflict(self, step: Step) -> bool:
         """Say whether a step conflicts with one of the group."""
@@ -210,8 +215,8 @@ class _Claims:
             and step.writes.isdisjoint(self._reads)
         )
 
-    def writes_all(self, versions: set[Version]) -> bool:
-        return self._writes.keys() >= versions
+    def writes_all(self, places: set[Place]) -> bool:
+        return self._writes.keys() >= places
 
 
 class _Ahead:
@@ -263,5 +268,5 @@ def note_call(call: Call) -> None:
         call.add_done_callback(lambda _: step.back_from_node())
 
 
-def _listed(versions: frozenset[Version]) -> str:
-    return "{" + ", ".join(map(str, sorted(versions))) + "}"
+def _listed(places: frozenset[Place]) -> str:
+    return "{" + ", ".join(map(str, sorted(places))) + "}"

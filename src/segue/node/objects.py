@@ -11,7 +11,7 @@ from pathlib import Path
 from segue.author import Node, Simulation
 from segue.errors import ReleaseError
 from segue.layer.chain import Chain, Link
-from segue.layer.grpc_listener import node_channel
+from segue.layer.grpc_node_channel import node_channel
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, label_source
 from segue.model.ids import ClassName, NodeId, SystemName, Version

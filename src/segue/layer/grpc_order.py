@@ -1,0 +1,83 @@
+"""Order: what a call of a chain claims, so that it and the hooks that it triggers are one step.
+
+Pure: it reads a chain and the hooks in it. Who waits for whom is in `steps`.
+
+Source: docs/decisions/0014.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from segue.layer.chain import Chain, Link, Place
+from segue.layer.grpc_hooks import Hooks, Methods
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """The simulations that a call must be in order with, each by where it stands.
+
+    Attributes:
+        reads: those that the call passes through: such calls run together.
+        writes: those that follow the call: no other call that claims them runs meanwhile.
+    """
+
+    reads: frozenset[Place] = frozenset()
+    writes: frozenset[Place] = frozenset()
+
+
+class Order:
+    """What the calls of one chain claim: each simulation that has hooks is claimed by where it stands.
+
+    Args:
+        chain: the node's objects.
+        methods: what they registered.
+        hooks: what is around their methods.
+    """
+
+    def __init__(self, chain: Chain, methods: Methods, hooks: Hooks) -> None:
+        self._chain = chain
+        self._methods = methods
+        self._hooks = hooks
+        self._hooking = {hook.place for around in hooks.values() for hook in around}
+
+    def call(self, link: Link, method: str, *, unary: bool) -> Claims | None:
+        """Return what a caller's call of an object's method claims from its beginning to its end.
+
+        Returns:
+            None if there is nothing to be in order with. Empty claims if the call may come to a hooked
+            method on its way: it then claims what it needs there, holding nothing yet. A streaming
+            call, which may never end, holds nothing either.
+        """
+        way = self._chain.way_in(link)
+        passed = frozenset(map(self._chain.place_of, way)) & self._hooking
+        triggered = self.triggered(link, method, asker=None)
+        later = self._later(way)
+        if unary and (passed or triggered):
+            return Claims(reads=passed, writes=triggered | later)
+        return Claims() if later else None
+
+    def triggered(self, link: Link, method: str, asker: Link | None) -> frozenset[Place]:
+        """Return which simulations may follow a call of an object's method.
+
+        Those beyond one that follows it are among them, as it may tell them.
+
+        Args:
+            link: the object.
+            method: the method's path.
+            asker: the simulation that calls its delegate, whose own hooks are passed by; None for other callers.
+        """
+        followers: set[Place] = set()
+        for hook in self._hooks.get((self._chain.place_of(link), method), ()):
+            if asker is None or hook.simulation is not asker.instance:
+                beyond = {place for place in self._hooking if abs(place) > abs(hook.place) and place * hook.place > 0}
+                followers |= {hook.place} | beyond
+        return frozenset(followers)
+
+    def _later(self, way: Iterable[Link]) -> frozenset[Place]:
+        """Return which simulations may follow what a call does on its way in, after its own object's method."""
+        found: set[Place] = set()
+        for asker, delegate in pairwise(way):
+            for method in self._methods[self._chain.place_of(delegate)]:
+                found |= self.triggered(delegate, method, asker)
+        return frozenset(found)
