@@ -14,7 +14,7 @@ help:  ## say what can be made
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Segue needs Python 3.11 or later: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m pip --version > /dev/null || (echo "pip is not here: apt install python3-pip" >&2; exit 1)
 	$(PYTHON) -m venv --without-pip --clear .venv
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --require-hashes --requirement requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes --requirement requirements.lock
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
