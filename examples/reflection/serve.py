@@ -28,7 +28,7 @@ async def serve(address: str) -> None:
     finally:
         await server.stop(1)
         for key, calls in usage.counts().items():
-            print(f"version {key.caller_version}, {key.answered_by} object: {calls} calls {key.outcome}")
+            print(f"{key.caller}, version {key.caller_version}, {key.answered_by} object: {calls} calls {key.outcome}")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,9 @@ async def test_a_status_passes(
     assert usage.counts() == {}
     assert successors.counts() == {
         CallKey(
+            node_version=Version(2),
             caller_version=Version(version),
+            caller="127.0.0.1",
             method="/toy.Kinds/Unary",
             answered_by="past" if version == 1 else "current",
             from_node=False,

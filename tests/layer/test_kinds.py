@@ -30,7 +30,9 @@ def expected(method: str, tag: str) -> list[str]:
 
 def counted(method: str, answered_by: str, version: int = 1, outcome: str = "OK") -> CallKey:
     return CallKey(
+        node_version=Version(2 if answered_by == "past" else 1),
         caller_version=Version(version),
+        caller="127.0.0.1",
         method=f"/toy.Kinds/{method}",
         answered_by=answered_by,  # type: ignore[arg-type]
         from_node=False,

@@ -121,7 +121,9 @@ async def test_both_at_once(address: str, connect: Connect, usages: list[Usage])
             group.create_task(look_with_v1(channel))
     counts = dict(usages[0].counts())
     current = CallKey(
+        node_version=Version(2),
         caller_version=Version(2),
+        caller="127.0.0.1",
         method="/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         answered_by="current",
         from_node=False,

@@ -7,11 +7,10 @@ once and a call that was parked before anything of its kind was known go the sam
 import asyncio
 import inspect
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar, TypeAlias
 
 import grpc
@@ -45,6 +44,7 @@ from segue.layer.grpc_order import Claims
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.layer.grpc_step import within_step
 from segue.layer.steps import Steps
+from segue.layer.usage import Tally
 from segue.model.ids import Version
 from segue.model.usage import AnsweredBy
 
@@ -52,8 +52,9 @@ _log = logging.getLogger(__name__)
 
 #: What the table is keyed by: a version, and a method's path.
 Key: TypeAlias = tuple[Version, str]
-#: What becomes of a call that finds the gate closed: (answer, request's bytes if read, context) -> reply's bytes.
-Late: TypeAlias = Callable[["Answer", bytes, Context], Awaitable[bytes | None]]
+#: What becomes of a call that finds the gate closed: (answer, request's bytes if read, context, who calls) ->
+#: reply's bytes.
+Late: TypeAlias = Callable[["Answer", bytes, Context, str | None], Awaitable[bytes | None]]
 #: Makes this node's refusals: (reason, the caller's version, message for people).
 Refusing: TypeAlias = Callable[[RefusalReason, Version | None, str], Refusal]
 
@@ -87,7 +88,7 @@ class Surroundings:
         key: the caller's version, and the method's path.
         from_node: whether its callers are nodes.
         gate: where its calls go in and out.
-        tally: {outcome: calls}, to be added to.
+        tally: {who: {outcome: calls}}, to be added to.
         hooks: observers, as the chain has them now: looked at when a call ends, so that a simulation which came
             meanwhile is told of calls that were inside.
         steps: who waits for whom.
@@ -99,12 +100,16 @@ class Surroundings:
     key: Key
     from_node: bool
     gate: Gate
-    tally: Counter[str]
+    tally: Tally
     hooks: Hooks
     steps: Steps
     late: Late
     answered_by: AnsweredBy
     refusing: Refusing
+
+
+#: Callers whose handlers an answer keeps; it makes others' anew for each call. Far smaller, and it makes most anew.
+_HANDLERS_LIMIT = 256
 
 
 class Answer:
@@ -140,20 +145,26 @@ class Answer:
         self._generates = inspect.isasyncgenfunction(method.behaviour)
         #: What gRPC is given: it reads the request's bytes itself and then calls `serve`.
         self.handler: MethodHandler = type(self)._make_handler(self.serve)
+        #: The same for a caller that gives its name.
+        self.handler_for: Callable[[str], MethodHandler] = lru_cache(_HANDLERS_LIMIT)(self._handler_for)
 
-    async def serve(self, request: Any, context: Context) -> bytes | None:
+    def _handler_for(self, caller: str) -> MethodHandler:
+        return type(self)._make_handler(partial(self.serve, caller=caller))
+
+    async def serve(self, request: Any, context: Context, caller: str | None = None) -> bytes | None:
         """Answer a call, count it, and let nothing of an object's failure out but that it failed.
 
         Args:
             request: the request's bytes if there is exactly one; else it is not looked at, as `context` reads.
             context: gRPC's, which reads and writes bytes.
+            caller: who calls, a name or a peer as gRPC writes it; None for the context's own peer.
 
         Returns:
             The reply's bytes if there is exactly one; else None, as the replies were written.
         """
         gate = self.gate
         if not gate.enter():
-            return await self._late(self, request, context)
+            return await self._late(self, request, context, caller)
         outcome = "UNKNOWN"
         try:
             claims = self._claims
@@ -174,7 +185,7 @@ class Answer:
                 outcome = outcome_of(context)
             raise shown from shown.__cause__
         finally:
-            self._tally[outcome] += 1
+            self._tally[caller or context.peer()][outcome] += 1
             gate.leave()
 
     async def _run(self, request: Any, context: Context) -> bytes | None:

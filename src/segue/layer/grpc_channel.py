@@ -7,7 +7,7 @@ from typing import Any, Self, TypeAlias
 import grpc
 import grpc.aio
 
-from segue.layer.label import LABEL_KEY, NODE_KEY, Label, LabelMetadata
+from segue.layer.label import CALLER_KEY, LABEL_KEY, NODE_KEY, PEER_KEY, Label, LabelMetadata
 from segue.model.ids import Version
 
 #: What gRPC takes as metadata of a call.
@@ -18,7 +18,7 @@ Deserializer: TypeAlias = Callable[[bytes], Any]
 #: Says a call's label, as gRPC takes it.
 _Label: TypeAlias = Callable[[], CallMetadata]
 
-_OURS = frozenset({LABEL_KEY, NODE_KEY})
+_OURS = frozenset({LABEL_KEY, NODE_KEY, CALLER_KEY, PEER_KEY})
 
 
 def labelled_channel(
@@ -27,6 +27,7 @@ def labelled_channel(
     version: Version | int,
     options: Sequence[tuple[str, Any]] = (),
     credentials: grpc.ChannelCredentials | None = None,
+    caller: str | None = None,
 ) -> grpc.aio.Channel:
     """Open a channel for a client of the system: every call on it says that the caller speaks `version`.
 
@@ -35,14 +36,16 @@ def labelled_channel(
         version: the version whose generated code the client uses.
         options: gRPC's channel options.
         credentials: for a secure channel; None for an insecure one.
+        caller: what the client's calls are counted by, such as its program's name: 1 to 63 letters, digits, dots,
+            dashes and underscores. None for the host that they come from.
 
     Returns:
         A channel for generated stubs. Whoever opens it closes it.
 
     Raises:
-        MalformedLabelError: `version` is not 1 or later.
+        MalformedLabelError: `version` is not 1 or later, or `caller` no such name.
     """
-    metadata = Label(caller=Version(version), newest=Version(version)).to_metadata()
+    metadata = Label(caller=Version(version), newest=Version(version), name=caller).to_metadata()
     channel = (
         grpc.aio.insecure_channel(target, options=options)
         if credentials is None

@@ -7,9 +7,12 @@ import grpc
 import grpc.aio
 
 from segue.layer.grpc_context import Context
+from segue.layer.label import CALLER_KEY, NODE_KEY, PEER_KEY
 
-#: gRPC writes these itself, on each connection anew.
-_HOP_BY_HOP = frozenset({"user-agent"})
+#: gRPC writes the first itself, on each connection anew; the second is written here.
+_DROPPED = frozenset({"user-agent", PEER_KEY})
+#: How gRPC writes peers that only a process of this machine can be: of them, only one that relays writes `PEER_KEY`.
+_LOCAL = "unix:"
 
 
 async def relay(
@@ -17,7 +20,8 @@ async def relay(
 ) -> bytes | None:
     """Have a call answered at the other end of `channel`, as if the caller had made it there.
 
-    Metadata of both directions, the deadline, the status and a cancellation pass through.
+    Metadata of both directions, the deadline, the status and a cancellation pass through; the other end is
+    told where the call came from.
 
     Args:
         channel: to the process that answers.
@@ -52,8 +56,20 @@ async def _requests(request: bytes | None, context: Context) -> AsyncIterator[by
 
 
 def _onward(context: Context) -> tuple[tuple[str, Any], ...]:
+    """Return the metadata to pass on, with where the call came from unless it says who calls."""
+    given: Any = context.invocation_metadata()
+    metadata = tuple((key, value) for key, value in given or () if key not in _DROPPED)
+    if any(key in (CALLER_KEY, NODE_KEY) for key, _ in metadata):
+        return metadata
+    return (*metadata, (PEER_KEY, relayed_peer(context) or context.peer()))
+
+
+def relayed_peer(context: Context) -> str | None:
+    """Return where a call came from that another process has relayed here; None if none has."""
+    if not context.peer().startswith(_LOCAL):
+        return None  # anybody can write anything
     metadata: Any = context.invocation_metadata()
-    return tuple((key, value) for key, value in metadata or () if key not in _HOP_BY_HOP)
+    return next((str(value) for key, value in metadata or () if key == PEER_KEY), None)
 
 
 async def _replies(call: grpc.aio.StreamStreamCall[bytes, bytes], context: Context, unary_reply: bool) -> bytes | None:

@@ -17,14 +17,17 @@ from segue.layer.grpc_context import Context, outcome_of
 from segue.layer.grpc_hooks import Hook, Spot
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.layer.grpc_refuser import Refuser
-from segue.layer.grpc_relay import relay
+from segue.layer.grpc_relay import relay, relayed_peer
 from segue.layer.grpc_table import Live, Table, build_table
 from segue.layer.label import (
+    CALLER_KEY,
     LABEL_KEY,
     NODE_KEY,
+    PEER_KEY,
     MalformedLabelError,
     Newest,
     UnlabelledDefault,
+    read_caller,
     read_label,
     unlabelled_default,
 )
@@ -52,11 +55,15 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What is known of a call that could not go in at once; `version` is None if it has no label."""
+    """What is known of a call that could not go in at once.
+
+    `version` is None if it has no label, `caller` if its caller gives no name.
+    """
 
     version: Version | None
     method: str
     from_node: bool
+    caller: str | None
     unary_reply: bool = False
 
 
@@ -228,27 +235,37 @@ class Dispatch(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "MethodHandler | None":
         """Say how gRPC is to handle a call; None leaves it to other handlers, as no version has its service."""
         method = handler_call_details.method
-        label = node = None
+        label = node = name = caller = None
+        relayed = False
         for key, value in handler_call_details.invocation_metadata:
             if key == LABEL_KEY:
                 label = value
             elif key == NODE_KEY:
                 node = value
+            elif key == CALLER_KEY:
+                name = value
+            elif key == PEER_KEY:
+                relayed = True
         version: Version | None = None
-        if label is not None:
-            try:
+        try:
+            if label is not None:
                 read = read_label(label, node)
-            except MalformedLabelError as error:
-                return _refusing(self._refuser.refusal(RefusalReason.MALFORMED_LABEL, None, f"segue: {error}"))
-            version = read.caller
-            if read.newest > self._newest.version:
-                self._hear_of(read.newest)
+                version = read.caller
+                if read.newest > self._newest.version:
+                    self._hear_of(read.newest)
+            if node is not None or name is not None:
+                caller = read_caller(name, node)
+        except MalformedLabelError as error:
+            return _refusing(self._refuser.refusal(RefusalReason.MALFORMED_LABEL, None, f"segue: {error}"))
         way = self._way(version, method, node is not None)
         if isinstance(way, Answer):
-            return way.handler
+            if caller is not None:
+                return way.handler_for(caller)
+            if not relayed:
+                return way.handler
         if isinstance(way, Refusal):
             return _refusing(way) if self._refuser.is_ours(method, way) else None
-        call = _Call(version, method, node is not None)
+        call = _Call(version, method, node is not None, caller)
         return grpc.stream_stream_rpc_method_handler(partial(self._serve_as_bytes, call))
 
     def _build(self, chain: Chain, clients: Gate, nodes: Gate) -> Table:
@@ -257,7 +274,7 @@ class Dispatch(grpc.GenericRpcHandler):
                 key=key,
                 from_node=from_node,
                 gate=nodes if from_node else clients,
-                tally=self._usage.tally(key[0], key[1], link.role, from_node),
+                tally=self._usage.tally(key[0], key[1], link.role, from_node, chain.current.version),
                 hooks=self._hooks,
                 steps=self._steps,
                 late=self._take_late,
@@ -303,10 +320,10 @@ class Dispatch(grpc.GenericRpcHandler):
         if reply is not None and outcome_of(context) == "OK":
             await context.write(reply)
 
-    async def _take_late(self, answer: Answer, request: Any, context: Context) -> bytes | None:
+    async def _take_late(self, answer: Answer, request: Any, context: Context, caller: str | None) -> bytes | None:
         """Handle a call whose gate closed while gRPC read its request."""
         version, method = answer.key
-        call = _Call(version, method, answer.from_node, answer.unary_reply)
+        call = _Call(version, method, answer.from_node, caller, answer.unary_reply)
         return await self._wait_and_serve(call, request if answer.unary_request else None, context)
 
     async def _wait_and_serve(self, call: _Call, request: bytes | None, context: Context) -> bytes | None:
@@ -317,7 +334,7 @@ class Dispatch(grpc.GenericRpcHandler):
                 case Answer(unary_request=True) if request is None:
                     request = await _one_request(context)  # things may change meanwhile: look again
                 case Answer() as answer:
-                    return await answer.serve(request, context)
+                    return await answer.serve(request, context, call.caller or relayed_peer(context))
                 case _Wait(limited=False):
                     await self._change(None)
                 case _Wait():

@@ -22,11 +22,15 @@ UnlabelledDefault: TypeAlias = Version | Literal["current"]
 
 LABEL_KEY = "segue-label"
 NODE_KEY = "segue-node"
+#: The caller's own name for itself.
+CALLER_KEY = "segue-caller"
+#: Where a call came from that another process of the node passes on; believed from that process alone.
+PEER_KEY = "segue-peer"
 
 #: One text for each pair of versions: no signs, no spaces, no leading zeros; nine digits are plenty of releases.
 _VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _VERSIONS = re.compile(rf"({_VERSION.pattern})/({_VERSION.pattern})", re.ASCII)
-_NODE = re.compile(NAME_PATTERN, re.ASCII)
+_NAME = re.compile(NAME_PATTERN, re.ASCII)
 _HIGHEST = 999_999_999
 
 
@@ -42,11 +46,13 @@ class Label:
         caller: the version that the caller speaks.
         newest: the newest version that the caller knows of, `caller` or later.
         node: the caller's id if it is a node of the system; None if it is a client.
+        name: what the caller's calls are counted by, such as the name of a program; None if it gives none.
     """
 
     caller: Version
     newest: Version
     node: NodeId | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.caller <= self.newest <= _HIGHEST:
@@ -54,13 +60,13 @@ class Label:
                 f"label {self.caller}/{self.newest}: use two versions, the caller's first, "
                 f"the newest known not below it, from 1 to {_HIGHEST}"
             )
-        if self.node is not None and not _NODE.fullmatch(self.node):
-            raise MalformedLabelError(f"{NODE_KEY} {self.node!r}: use the id of a node, as the system has it")
+        _check_names(self.name, self.node)
 
     def to_metadata(self) -> LabelMetadata:
         """Return the label as a call carries it."""
         versions = (LABEL_KEY, f"{self.caller}/{self.newest}")
-        return (versions,) if self.node is None else (versions, (NODE_KEY, self.node))
+        names = ((NODE_KEY, self.node), (CALLER_KEY, self.name))
+        return (versions, *((key, name) for key, name in names if name is not None))
 
 
 @lru_cache(maxsize=4096)
@@ -80,6 +86,30 @@ def read_label(versions: str, node: str | None) -> Label:
     return Label(
         caller=Version(int(found[1])), newest=Version(int(found[2])), node=None if node is None else NodeId(node)
     )
+
+
+@lru_cache(maxsize=4096)
+def read_caller(name: str | None, node: str | None) -> str | None:
+    """Say what a caller's calls are counted by: its name, or the node's id; None if it gives neither.
+
+    Args:
+        name: the value of `segue-caller`; None if the call has none.
+        node: the value of `segue-node`; None if the call has none.
+
+    Raises:
+        MalformedLabelError: one of them is not 1 to 63 letters, digits, dots, dashes and underscores.
+    """
+    _check_names(name, node)
+    return node if name is None else name
+
+
+def _check_names(name: str | None, node: str | None) -> None:
+    if node is not None and not _NAME.fullmatch(node):
+        raise MalformedLabelError(f"{NODE_KEY} {node!r}: use the id of a node, as the system has it")
+    if name is not None and not _NAME.fullmatch(name):
+        raise MalformedLabelError(
+            f"{CALLER_KEY} {name!r}: use 1 to 63 letters, digits, dots, dashes or underscores, a letter or digit first"
+        )
 
 
 def unlabelled_default(given: str | int) -> UnlabelledDefault:

@@ -201,7 +201,6 @@ class Host:
             "pid": os.getpid(),
             "phase": self.phase,
             "incarnation": self._incarnation,
-            "node_version": self._plan.release.version,
             "answers": self._objects.versions,
             "calls": calls,
             "facts": dict(self._objects.facts),

@@ -53,10 +53,7 @@ def kept_reports(folder: Path) -> dict[Path, dict[str, Any]]:
 
 
 def _usage_rows(report: dict[str, Any]) -> Iterable[UsageRow]:
-    return (
-        UsageRow(incarnation=report["incarnation"], node_version=report["node_version"], **call)
-        for call in report["calls"]
-    )
+    return (UsageRow(incarnation=report["incarnation"], **call) for call in report["calls"])
 
 
 def _upgrade_row(upgrade: Upgrade) -> UpgradeRow | None:
