@@ -80,9 +80,18 @@ def usage() -> tuple[UsageStatus, ...]:
     )
     return tuple(
         UsageStatus(
-            node_version=node, caller_version=caller, answered_by=by, from_node=from_node, outcome="OK", count=count
+            node_version=node,
+            caller_version=caller,
+            caller=who,
+            method=method,
+            answered_by=by,
+            from_node=from_node,
+            outcome="OK",
+            count=count // 2,
+            last_at=at(50),
         )
         for node, caller, by, from_node, count in rows
+        for who, method in (("127.0.0.1", "/s/Get"), ("n1", "/s/Put"))
     )
 
 

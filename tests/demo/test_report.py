@@ -17,6 +17,7 @@ def test_keys(facts: Facts) -> None:
     assert set(promised.split()) <= set(report)
     assert {"count", "bytes", "read_back", "mismatches"} <= set(report["files"])
     assert {"total", "failed", "matrix"} <= set(report["calls"])
+    assert len(report["calls"]["matrix"]) == 6  # callers and methods are summed over
     for row in report["calls"]["matrix"]:
         assert set(row) == {"caller_version", "node_version", "answered_by", "from_node", "outcome", "count"}
     for node in report["nodes"]:

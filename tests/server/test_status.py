@@ -10,11 +10,14 @@ from segue.testing.server import SYSTEM, Bench, bundle_of
 from segue.wire.messages import UsageRow, UsageStatus
 
 
-def calls(count: int, *, caller: int = 1, incarnation: str = "a", method: str = "/s/Get", at: int = 1) -> UsageRow:
+def calls(
+    count: int, *, caller: int = 1, incarnation: str = "a", method: str = "/s/Get", at: int = 1, who: str = "billing"
+) -> UsageRow:
     return UsageRow(
         incarnation=incarnation,
         node_version=at,
         caller_version=caller,
+        caller=who,
         method=method,
         answered_by="current" if caller == at else "past",
         from_node=False,
@@ -30,8 +33,9 @@ async def test_a_heartbeat_learns_of_the_newest_version(bench: Bench) -> None:
     assert await bench.beat("n1", 0) == 1
 
 
-async def test_a_later_count_replaces_an_earlier_one(bench: Bench) -> None:
-    for count in (3, 5, 5):
+async def test_the_larger_of_two_counts_is_right(bench: Bench) -> None:
+    """Whichever comes last: a heartbeat may overtake another, and an agent that starts anew says all again."""
+    for count in (3, 5, 5, 4):
         await bench.beat("n1", usage=(calls(count),))
     (node,) = (await bench.server.status(SYSTEM)).nodes
     assert node.answered == {1: 5}
@@ -40,16 +44,37 @@ async def test_a_later_count_replaces_an_earlier_one(bench: Bench) -> None:
 async def test_counts_of_other_processes_and_methods_are_added(bench: Bench) -> None:
     await bench.beat("n1", usage=(calls(5), calls(2, method="/s/Put")))
     await bench.beat("n1", usage=(calls(1, incarnation="b", caller=1, at=2), calls(7, incarnation="b", caller=2, at=2)))
-    await bench.beat("n2", usage=(calls(100),))
+    await bench.beat("n2", usage=(calls(100), calls(1, who="10.0.0.7")))
     status = await bench.server.status(SYSTEM)
-    assert [(node.id, node.answered) for node in status.nodes] == [("n1", {1: 8, 2: 7}), ("n2", {1: 100})]
-    common = {"from_node": False, "outcome": "OK"}
-    assert [row.model_dump() for row in status.usage] == [
-        {"node_version": 1, "caller_version": 1, "answered_by": "current", "count": 107, **common},
-        {"node_version": 2, "caller_version": 1, "answered_by": "past", "count": 1, **common},
-        {"node_version": 2, "caller_version": 2, "answered_by": "current", "count": 7, **common},
+    assert [(node.id, node.answered) for node in status.nodes] == [("n1", {1: 8, 2: 7}), ("n2", {1: 101})]
+    assert [
+        (row.node_version, row.caller_version, row.caller, row.method, row.answered_by, row.count)
+        for row in status.usage
+    ] == [
+        (1, 1, "10.0.0.7", "/s/Get", "current", 1),
+        (1, 1, "billing", "/s/Get", "current", 105),
+        (1, 1, "billing", "/s/Put", "current", 2),
+        (2, 1, "billing", "/s/Get", "past", 1),
+        (2, 2, "billing", "/s/Get", "current", 7),
     ]
     assert all(isinstance(row, UsageStatus) for row in status.usage)
+
+
+async def test_when_a_caller_last_called(bench: Bench) -> None:
+    """A count that is said again is no new call."""
+    began = bench.clock.now()
+
+    async def last() -> dict[str, float]:
+        usage = (await bench.server.status(SYSTEM)).usage
+        return {row.caller: (row.last_at - began).total_seconds() for row in usage}
+
+    await bench.beat("n1", usage=(calls(4, who="billing"),))
+    bench.clock.move(10)
+    await bench.beat("n1", usage=(calls(4, who="billing"), calls(1, who="stock")))
+    assert await last() == {"billing": 0, "stock": 10}
+    bench.clock.move(10)
+    await bench.beat("n2", usage=(calls(1, who="billing"),))
+    assert await last() == {"billing": 20, "stock": 10}
 
 
 async def test_no_count_is_too_large_to_be_added(bench: Bench) -> None:
@@ -60,7 +85,7 @@ async def test_no_count_is_too_large_to_be_added(bench: Bench) -> None:
         await bench.beat("n1", usage=tuple(rows[start : start + 205]))
     status = await bench.server.status(SYSTEM)
     assert status.nodes[0].answered == {1: 1025 * most}
-    assert [row.count for row in status.usage] == [1025 * most]
+    assert [row.count for row in status.usage] == [most] * 1025
     with pytest.raises(ValueError, match="less than or equal to 9007199254740992"):
         calls(most + 1)
 

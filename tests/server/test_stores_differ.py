@@ -20,6 +20,28 @@ class Miscounts(MemoryStore):
         return super().hear(system, node, [row.model_copy(update={"count": row.count + 1}) for row in usage])
 
 
+class BelievesTheLast(MemoryStore):
+    """Lets a count that comes late take the place of a larger one."""
+
+    def hear(self, system, node, usage):  # type: ignore[no-untyped-def]
+        rows = list(usage)
+        for row in rows:
+            called = (row.node_version, row.caller_version, row.caller, row.method)
+            kind = (*called, row.answered_by, row.from_node, row.outcome)
+            self._system(system).usage.pop((node.id, row.incarnation, kind), None)
+        return super().hear(system, node, rows)
+
+
+class ForgetsWhen(MemoryStore):
+    """Takes each report of a count for a call that was just made."""
+
+    def hear(self, system, node, usage):  # type: ignore[no-untyped-def]
+        newest = super().hear(system, node, usage)
+        kept = self._system(system).usage
+        kept.update({key: (count, node.last_seen) for key, (count, _) in kept.items()})
+        return newest
+
+
 class ForgetsSince(MemoryStore):
     """Takes the last time that a node asked for the first."""
 
@@ -57,7 +79,9 @@ class ForgetsFinal(MemoryStore):
         return super().give_back(system, node, permit, lambda held: replace(close(held), final=False))
 
 
-@pytest.mark.parametrize("wrong", [ForgetsFinal, Miscounts, ForgetsSince, ReturnsTwice, LeavesGaps])
+@pytest.mark.parametrize(
+    "wrong", [ForgetsFinal, Miscounts, BelievesTheLast, ForgetsWhen, ForgetsSince, ReturnsTwice, LeavesGaps]
+)
 def test_the_battery_finds_it(wrong: type[MemoryStore]) -> None:
     def open_wrong() -> AbstractContextManager[Store]:
         return nullcontext(wrong())

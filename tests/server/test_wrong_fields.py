@@ -22,6 +22,7 @@ USAGE: dict[str, Any] = {
     "incarnation": "a",
     "node_version": 1,
     "caller_version": 1,
+    "caller": "billing",
     "method": "/s/M",
     "answered_by": "current",
     "from_node": False,

@@ -1,6 +1,7 @@
 """The report: `report.json`, what was observed and what follows from it."""
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,12 +77,15 @@ def _files(facts: Facts) -> dict[str, Any]:
 def _calls(facts: Facts) -> dict[str, Any]:
     usage = facts.status.usage if facts.status else ()
     columns = ("caller_version", "node_version", "answered_by", "from_node", "outcome", "count")
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for row in usage:
+        counts[tuple(getattr(row, column) for column in columns[:-1])] += row.count
     return {
         "total": sum(row.calls for row in facts.calls),
         "failed": sum(row.failed for row in facts.calls),
         "by_client_version": {str(row.version): row.calls for row in facts.calls},
         "failures": [asdict(failure) | {"version": row.version} for row in facts.calls for failure in row.failures],
-        "matrix": [row.model_dump(include=set(columns)) for row in usage],
+        "matrix": [dict(zip(columns, (*kind, count), strict=True)) for kind, count in sorted(counts.items())],
     }
 
 

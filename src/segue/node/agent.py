@@ -7,7 +7,6 @@ version, and goes on from its journal after a crash, with the processes that are
 import asyncio
 import logging
 from contextlib import suppress
-from typing import Any
 
 from segue import journey
 from segue.errors import OperatorError, PeerError, SegueError
@@ -20,7 +19,7 @@ from segue.node.folders import Folders, Identity
 from segue.node.handover import check_free
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.journal import Journal
-from segue.node.reports import heartbeat, kept_reports
+from segue.node.reports import Reports, heartbeat
 from segue.node.settings import NodeSettings
 from segue.wire.client import UpgradeServer
 
@@ -56,6 +55,7 @@ class Agent:
         self._server = server
         self._clock = clock
         self._journal = Journal(folders.journal)
+        self._reports = Reports(folders.usage)
         try:
             self._at, _ = journey.fold(self._journal.events)
         except journey.UnexpectedEventError as error:
@@ -181,16 +181,14 @@ class Agent:
             self._report_now.clear()
 
     async def _report_once(self, executor: Executor) -> None:
-        kept = kept_reports(self._folders.usage)
-        reports: list[dict[str, Any]] = list(kept.values())
-        for host in (*executor.leaving, *executor.running.values()):  # the last one's facts count
-            with suppress(PeerError):
-                reports.append(await host.report())
+        gathered = await self._reports.gather((*executor.leaving, *executor.running.values()))
         serving = executor.running.get(self._at.version)
-        message = heartbeat(self._settings, self._at, pid=serving.pid if serving else None, process_reports=reports)
+        pid = serving.pid if serving else None
+        message = heartbeat(self._settings, self._at, pid=pid, process_reports=gathered.reports)
         reply = await self._server.heartbeat(self._settings.system, self._settings.node_id, message)
-        for path in kept:
-            path.unlink(missing_ok=True)
+        self._reports.arrived(gathered)
+        if gathered.more:
+            self._report_now.set()
         self._hear(Version(reply.newest))
 
     def _hear(self, newest: Version) -> None:

@@ -22,9 +22,10 @@ from segue.errors import PeerError
 from segue.layer.grpc_listener import Listener, listen_on, successor_channel
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, unlabelled_default
-from segue.layer.usage import Usage
+from segue.layer.usage import Unreported, Usage
 from segue.model.address import split_address
 from segue.model.ids import NodeId, Version
+from segue.model.usage import CallCounts
 from segue.node import handover
 from segue.node.control import listen
 from segue.node.objects import Objects
@@ -63,6 +64,7 @@ class Host:
         self._claims = 0
         self._claimed = asyncio.Event()
         self._usage = Usage()
+        self._unreported = Unreported(self._usage)
         newest = Newest(plan.release.version)
         self._dispatch = Dispatch(
             usage=self._usage,
@@ -85,7 +87,7 @@ class Host:
         if question == "claims":
             return {"claims": await self.claims(arguments["known"])}
         if question == "report":
-            return self.report()
+            return self.report(**arguments)
         async with self._step:
             if self.phase is HostPhase.ENDING and question != "stop":
                 raise PeerError("the application's process is ending")
@@ -194,23 +196,33 @@ class Host:
             await self._claimed.wait()
         return self._claims
 
-    def report(self) -> dict[str, Any]:
-        """Return what the agent wants to know: calls counted so far, the object's facts, versions answered."""
-        calls = [{**asdict(key), "count": count} for key, count in self._usage.counts().items()]
-        return {
+    def report(self, acknowledged: int = 0, rows: int = 0) -> dict[str, Any]:
+        """Return what the agent wants to know: the object's facts, versions answered, counts of calls.
+
+        Args:
+            acknowledged: the number of the last batch of counts that reached the upgrade server.
+            rows: counts at most; with 0 nothing is offered, and nothing acknowledged.
+        """
+        report = {
             "pid": os.getpid(),
             "phase": self.phase,
-            "incarnation": self._incarnation,
             "answers": self._objects.versions,
-            "calls": calls,
             "facts": dict(self._objects.facts),
         }
+        if not rows:
+            return report
+        batch = self._unreported.take(acknowledged, rows)
+        return report | self._calls(batch.counts) | {"batch": batch.number, "more": batch.more}
+
+    def _calls(self, counts: CallCounts) -> dict[str, Any]:
+        calls = [{**asdict(key), "count": count} for key, count in counts.items()]
+        return {"incarnation": self._incarnation, "calls": calls}
 
     def keep_usage(self) -> None:
-        """Leave the last counts of calls on disk for the agent: whole, or not at all."""
+        """Leave the counts that were not acknowledged on disk for the agent: whole, or not at all."""
         path = Path(self._plan.usage) / f"{self._incarnation}.json"
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.report()))
+        partial.write_text(json.dumps(self.report() | self._calls(self._unreported.rest())))
         partial.rename(path)
 
     @property

@@ -85,9 +85,14 @@ class HostProcess:
         answer = await self._ask("claims", None, known=known)
         return int(answer["claims"])
 
-    async def report(self) -> dict[str, Any]:
-        """Return its phase, the versions that it answers, its counts and facts."""
-        return await self._ask("report", ANSWER_TIMEOUT_S)
+    async def report(self, acknowledged: int = 0, rows: int = 0) -> dict[str, Any]:
+        """Return its phase, the versions that it answers, its facts, and counts if `rows` of them are wanted.
+
+        Args:
+            acknowledged: the number of the last batch of counts that reached the upgrade server.
+            rows: counts at most.
+        """
+        return await self._ask("report", ANSWER_TIMEOUT_S, acknowledged=acknowledged, rows=rows)
 
     async def answers(self, version: Version) -> bool:
         """Say whether it answers that version's calls."""

@@ -3,14 +3,101 @@
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
+from segue.errors import PeerError
 from segue.journey import Journey, Upgrade
 from segue.node.settings import NodeSettings
 from segue.wire.messages import Heartbeat, UpgradeRow, UsageRow
 
 logger = logging.getLogger(__name__)
+
+#: Counts in one heartbeat; what has no room goes with the next one. A row is about 250 bytes.
+ROWS_LIMIT = 1000
+
+
+class Reporting(Protocol):
+    """A process of the application, asked for its counts."""
+
+    async def report(self, acknowledged: int = 0, rows: int = 0) -> dict[str, Any]:
+        """Return its facts, and of its counts those that were not acknowledged, `rows` at most."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """What goes into one heartbeat.
+
+    Attributes:
+        reports: of the node's processes, those that have ended first.
+        more: whether counts are left for the next heartbeat.
+        batches: {process: the batch of counts that it offered}
+        kept: {file of a process that ended: how many of its counts have gone}
+        done: files that are not needed once this has arrived.
+    """
+
+    reports: tuple[dict[str, Any], ...]
+    more: bool
+    batches: dict[Reporting, int]
+    kept: dict[Path, int]
+    done: tuple[Path, ...]
+
+
+class Reports:
+    """Gathers what the node's processes have to tell, and knows how much of it has arrived.
+
+    Nothing of this is kept: an agent that starts anew tells all again, and the upgrade server keeps the
+    larger of two counts.
+
+    Args:
+        folder: where processes that end leave their last counts.
+        rows_limit: counts in one heartbeat.
+    """
+
+    def __init__(self, folder: Path, rows_limit: int = ROWS_LIMIT) -> None:
+        self._folder = folder
+        self._rows_limit = rows_limit
+        #: By process and not by its id, which may be another's later.
+        self._batches: WeakKeyDictionary[Reporting, int] = WeakKeyDictionary()
+        self._kept: dict[Path, int] = {}
+
+    async def gather(self, hosts: Iterable[Reporting]) -> Gathered:
+        """Ask `hosts`, and look for what others left when they ended; facts of later ones count."""
+        room = self._rows_limit
+        reports: list[dict[str, Any]] = []
+        kept: dict[Path, int] = {}
+        done = []
+        for path, report in kept_reports(self._folder).items():
+            gone = self._kept.get(path, 0)
+            calls = report["calls"][gone : gone + room]
+            kept[path] = gone + len(calls)
+            room -= len(calls)
+            if kept[path] == len(report["calls"]):
+                done.append(path)
+            reports.append({**report, "calls": calls})
+        more = len(done) < len(kept)
+        batches: dict[Reporting, int] = {}
+        for host in hosts:
+            with suppress(PeerError):
+                reports.append(report := await host.report(self._batches.get(host, 0), room))
+                if room:
+                    batches[host] = report["batch"]
+                    room -= len(report["calls"])
+                    more = more or report["more"]
+                else:
+                    more = True
+        return Gathered(reports=tuple(reports), more=more, batches=batches, kept=kept, done=tuple(done))
+
+    def arrived(self, gathered: Gathered) -> None:
+        """Note that the upgrade server has answered to a heartbeat with this."""
+        self._batches.update(gathered.batches)
+        self._kept = {path: rows for path, rows in gathered.kept.items() if path not in gathered.done}
+        for path in gathered.done:
+            path.unlink(missing_ok=True)
 
 
 def heartbeat(
@@ -42,7 +129,7 @@ def heartbeat(
 
 
 def kept_reports(folder: Path) -> dict[Path, dict[str, Any]]:
-    """Return the last reports of processes that ended: `{file: report}`; remove a file once it is reported."""
+    """Return the last reports of processes that ended: `{file: report}`."""
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
@@ -53,7 +140,7 @@ def kept_reports(folder: Path) -> dict[Path, dict[str, Any]]:
 
 
 def _usage_rows(report: dict[str, Any]) -> Iterable[UsageRow]:
-    return (UsageRow(incarnation=report["incarnation"], **call) for call in report["calls"])
+    return (UsageRow(incarnation=report["incarnation"], **call) for call in report.get("calls", ()))
 
 
 def _upgrade_row(upgrade: Upgrade) -> UpgradeRow | None:

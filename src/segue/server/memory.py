@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeAlias
 
 from segue.model.ids import NodeId, SystemName, Version
@@ -24,8 +25,8 @@ from segue.server.store import (
 )
 from segue.wire.messages import UsageRow
 
-#: (node's version, caller's version, answered by, from a node, outcome)
-_Kind: TypeAlias = tuple[int, int, AnsweredBy, bool, str]
+#: (node's version, caller's version, caller, method, answered by, from a node, outcome)
+_Kind: TypeAlias = tuple[int, int, str, str, AnsweredBy, bool, str]
 
 
 @dataclass
@@ -35,8 +36,8 @@ class _System:
     #: in the order of granting
     permits: dict[str, Permit] = field(default_factory=dict)
     asks: dict[NodeId, Ask] = field(default_factory=dict)
-    #: {(node, incarnation, method, kind): count}
-    usage: dict[tuple[NodeId, str, str, _Kind], int] = field(default_factory=dict)
+    #: {(node, incarnation, kind): (count, when it last grew)}
+    usage: dict[tuple[NodeId, str, _Kind], tuple[int, datetime]] = field(default_factory=dict)
 
 
 class MemoryStore:
@@ -65,7 +66,10 @@ class MemoryStore:
             known = self._system(system)
             known.nodes[node.id] = node
             for row in usage:
-                known.usage[node.id, row.incarnation, row.method, _kind(row)] = row.count
+                key = (node.id, row.incarnation, _kind(row))
+                count, last_at = known.usage.get(key, (-1, node.last_seen))
+                if row.count > count:
+                    known.usage[key] = (row.count, max(last_at, node.last_seen))
             return Version(len(known.releases))
 
     def admit(self, system: SystemName, judge: Judge) -> Verdict:
@@ -104,20 +108,26 @@ class MemoryStore:
     def usage_of(self, system: SystemName) -> tuple[UsageSum, ...]:
         """Return the calls that were answered in `system`, in the order of the fields."""
         sums: Counter[tuple[NodeId, _Kind]] = Counter()
+        last: dict[tuple[NodeId, _Kind], datetime] = {}
         with self._lock:
-            for (node, _incarnation, _method, kind), count in self._system(system).usage.items():
+            for (node, _incarnation, kind), (count, last_at) in self._system(system).usage.items():
                 sums[node, kind] += count
+                last[node, kind] = max(last_at, last.get((node, kind), last_at))
         return tuple(
             UsageSum(
                 node=node,
                 node_version=Version(node_version),
                 caller_version=Version(caller_version),
+                caller=caller,
+                method=method,
                 answered_by=answered_by,
                 from_node=from_node,
                 outcome=outcome,
                 count=count,
+                last_at=last[node, kind],
             )
-            for (node, (node_version, caller_version, answered_by, from_node, outcome)), count in sorted(sums.items())
+            for (node, kind), count in sorted(sums.items())
+            for node_version, caller_version, caller, method, answered_by, from_node, outcome in (kind,)
         )
 
     def _system(self, system: SystemName) -> _System:
@@ -143,7 +153,15 @@ class MemoryStore:
 
 
 def _kind(row: UsageRow) -> _Kind:
-    return (row.node_version, row.caller_version, row.answered_by, row.from_node, row.outcome)
+    return (
+        row.node_version,
+        row.caller_version,
+        row.caller,
+        row.method,
+        row.answered_by,
+        row.from_node,
+        row.outcome,
+    )
 
 
 def _versions(known: _System) -> list[tuple[NodeId, Version]]:

@@ -11,7 +11,7 @@ from segue.server.store import Ask, NodeRecord, Permit, Release
 from segue.wire.messages import Heartbeat
 
 #: Kept in the database, so that a server does not write into one that another schema made.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -151,7 +151,7 @@ class AskRow(Base):
 
 
 class CallsRow(Base):
-    """Calls that one process of a node answered since it began, of one kind."""
+    """Calls that one process of a node answered since it began, of one kind, and when their count last grew."""
 
     __tablename__ = "calls"
     system: Mapped[str] = mapped_column(primary_key=True)
@@ -159,9 +159,11 @@ class CallsRow(Base):
     incarnation: Mapped[str] = mapped_column(primary_key=True)
     node_version: Mapped[int] = mapped_column(primary_key=True)
     caller_version: Mapped[int] = mapped_column(primary_key=True)
+    caller: Mapped[str] = mapped_column(primary_key=True)
     method: Mapped[str] = mapped_column(primary_key=True)
     answered_by: Mapped[str] = mapped_column(primary_key=True)
     from_node: Mapped[bool] = mapped_column(primary_key=True)
     outcome: Mapped[str] = mapped_column(primary_key=True)
     count: Mapped[int]
+    last_at: Mapped[datetime]
     __table_args__ = (ForeignKeyConstraint(["system", "node"], ["nodes.system", "nodes.id"]),)

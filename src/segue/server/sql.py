@@ -9,7 +9,7 @@ from sqlite3 import Connection as SQLiteConnection
 from time import monotonic
 from typing import Any, cast
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, func, select
+from sqlalchemy import URL, Connection, Engine, and_, case, create_engine, event, exc, func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 
@@ -38,7 +38,7 @@ BUSY_TIMEOUT_S = 5.0
 CONNECTIONS = 48
 
 _HALF_BITS = 32
-_CALLS_COLUMNS = set(CallsRow.__table__.c.keys()) - {"system", "node"}
+_CALLS_COLUMNS = set(CallsRow.__table__.c.keys()) - {"system", "node", "last_at"}
 
 
 class SqlStore:
@@ -82,10 +82,11 @@ class SqlStore:
     def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow]) -> Version:
         """Remember what a node said of itself, in place of what it said before."""
         said = {"version": node.version, "said": node.said.model_dump_json(), "last_seen": node.last_seen}
-        calls = [{"system": system, "node": node.id, **row.model_dump(include=_CALLS_COLUMNS)} for row in usage]
+        whose = {"system": system, "node": node.id, "last_at": node.last_seen}
+        calls = [{**whose, **row.model_dump(include=_CALLS_COLUMNS)} for row in usage]
         with self._writing() as session:
             _upsert(session, NodeRow, [{"system": system, "id": node.id, **said}])
-            _upsert(session, CallsRow, calls)
+            _keep_larger(session, calls)
             newest = session.scalar(select(func.max(ReleaseRow.version)).where(ReleaseRow.system == system))
             return Version(newest or 0)
 
@@ -130,6 +131,8 @@ class SqlStore:
             CallsRow.node,
             CallsRow.node_version,
             CallsRow.caller_version,
+            CallsRow.caller,
+            CallsRow.method,
             CallsRow.answered_by,
             CallsRow.from_node,
             CallsRow.outcome,
@@ -139,21 +142,39 @@ class SqlStore:
             func.sum(CallsRow.count.bitwise_rshift(_HALF_BITS)),
             func.sum(CallsRow.count.bitwise_and((1 << _HALF_BITS) - 1)),
         )
-        sums = select(*kind, *halves).where(CallsRow.system == system).group_by(*kind).order_by(*kind)
+        sums = (
+            select(*kind, *halves, func.max(CallsRow.last_at))
+            .where(CallsRow.system == system)
+            .group_by(*kind)
+            .order_by(*kind)
+        )
         with self._session(self._engine) as session:
             return tuple(
                 UsageSum(
                     node=NodeId(node),
                     node_version=Version(node_version),
                     caller_version=Version(caller_version),
+                    caller=caller,
+                    method=method,
                     answered_by=cast(AnsweredBy, answered_by),
                     from_node=from_node,
                     outcome=outcome,
                     count=(high << _HALF_BITS) + low,
+                    last_at=last_at,
                 )
-                for node, node_version, caller_version, answered_by, from_node, outcome, high, low in session.execute(
-                    sums
-                )
+                for (
+                    node,
+                    node_version,
+                    caller_version,
+                    caller,
+                    method,
+                    answered_by,
+                    from_node,
+                    outcome,
+                    high,
+                    low,
+                    last_at,
+                ) in session.execute(sums)
             )
 
     def _prepare(self) -> None:
@@ -245,6 +266,21 @@ def _upsert(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> 
     keys = [column.name for column in table.__table__.primary_key]
     others = {column.name: statement.excluded[column.name] for column in table.__table__.c if column.name not in keys}
     session.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
+
+
+def _keep_larger(session: Session, calls: list[dict[str, Any]]) -> None:
+    """Write counts, each in place of a smaller one with the same key."""
+    if not calls:
+        return
+    statement = insert(CallsRow)
+    new, old = statement.excluded, CallsRow
+    grown = new["count"] > old.count
+    kept = {
+        "count": case((grown, new["count"]), else_=old.count),
+        "last_at": case((and_(grown, new.last_at > old.last_at), new.last_at), else_=old.last_at),
+    }
+    keys = [column.name for column in CallsRow.__table__.primary_key]
+    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=kept), calls)
 
 
 def _picture(session: Session, system: SystemName) -> Picture:

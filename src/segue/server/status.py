@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from segue.model.ids import NodeId
+from segue.model.usage import AnsweredBy
 from segue.schedule import decide
 from segue.server.admission import fleet_of, rules_of
 from segue.server.publication import notice_of
@@ -97,19 +98,33 @@ def _node(node: NodeRecord, *, away: bool, waits_for: str | None, answered: Mapp
 
 
 def _sums(usage: Iterable[UsageSum]) -> tuple[UsageStatus, ...]:
-    counts: Counter[tuple[int, int, str, bool, str]] = Counter()
+    """Add up what the nodes answered."""
+    counts: Counter[tuple[int, int, str, str, AnsweredBy, bool, str]] = Counter()
+    last: dict[tuple[int, int, str, str, AnsweredBy, bool, str], datetime] = {}
     for row in usage:
-        counts[row.node_version, row.caller_version, row.answered_by, row.from_node, row.outcome] += row.count
-    return tuple(
-        UsageStatus.model_validate(
-            {
-                "node_version": node_version,
-                "caller_version": caller_version,
-                "answered_by": answered_by,
-                "from_node": from_node,
-                "outcome": outcome,
-                "count": count,
-            }
+        kind = (
+            row.node_version,
+            row.caller_version,
+            row.caller,
+            row.method,
+            row.answered_by,
+            row.from_node,
+            row.outcome,
         )
-        for (node_version, caller_version, answered_by, from_node, outcome), count in sorted(counts.items())
+        counts[kind] += row.count
+        last[kind] = max(row.last_at, last.get(kind, row.last_at))
+    return tuple(
+        UsageStatus(
+            node_version=node_version,
+            caller_version=caller_version,
+            caller=caller,
+            method=method,
+            answered_by=answered_by,
+            from_node=from_node,
+            outcome=outcome,
+            count=count,
+            last_at=last[kind],
+        )
+        for kind, count in sorted(counts.items())
+        for node_version, caller_version, caller, method, answered_by, from_node, outcome in (kind,)
     )

@@ -110,15 +110,31 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageSum:
-    """Calls that one node answered, summed over its processes and over methods."""
+    """Calls that one node answered, summed over its processes.
+
+    Attributes:
+        node: who answered.
+        node_version: what it ran.
+        caller_version: what the caller spoke.
+        caller: the caller's own name, the node's id or the host that the calls came from.
+        method: the method's path.
+        answered_by: the kind of object that answered.
+        from_node: whether the caller was a node.
+        outcome: the name of the gRPC status that the caller got.
+        count: how many.
+        last_at: when the node reported the last of them (UTC).
+    """
 
     node: NodeId
     node_version: Version
     caller_version: Version
+    caller: str
+    method: str
     answered_by: AnsweredBy
     from_node: bool
     outcome: str
     count: int
+    last_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +216,7 @@ class Store(Protocol):
         Args:
             system: where the node belongs.
             node: what it said.
-            usage: counts, each of which replaces the last one of this node with the same key.
+            usage: counts of this node's; of those with one key the largest is kept, and when it was first heard.
 
         Returns:
             The newest version of the system, 0 if none.

@@ -39,6 +39,7 @@ USAGE: SearchStrategy[list[UsageRow]] = st.lists(
         incarnation=st.sampled_from(["a", "b"]),
         node_version=VERSIONS,
         caller_version=VERSIONS,
+        caller=st.sampled_from(["10.0.0.7", "billing", "(others)"]),
         method=st.sampled_from(["/s/Put", "/s/Get"]),
         answered_by=st.sampled_from(["current", "past", "future"]),
         from_node=st.booleans(),

@@ -44,14 +44,16 @@ class ReleaseNotice(Message):
 
 
 class UsageRow(Message):
-    """Calls of one kind that one process answered since it began; a later row replaces an earlier one.
+    """Calls of one kind that one process answered since it began; of two rows of a kind the larger count is right.
 
-    `incarnation` tells processes apart, so that a count is never taken for another process's.
+    `incarnation` tells processes apart, so that a count is never taken for another process's. `caller` is the
+    caller's own name, the node's id or the host that the call came from.
     """
 
     incarnation: str
     node_version: ReleaseVersion
     caller_version: ReleaseVersion
+    caller: str
     method: str
     answered_by: AnsweredBy
     from_node: bool
@@ -74,7 +76,10 @@ class UpgradeRow(Message):
 
 
 class Heartbeat(Message):
-    """What a node says of itself; `version` is 0 until it first serves."""
+    """What a node says of itself; `version` is 0 until it first serves.
+
+    `usage` has the counts that grew since the last heartbeat that was answered, or some of them.
+    """
 
     class_name: Name
     version: VersionOrNone
@@ -156,14 +161,20 @@ class PermitStatus(Message):
 
 
 class UsageStatus(Message):
-    """Calls of the whole system, by who called with what and who answered."""
+    """Calls of the whole system, by who called what with which version and who answered.
+
+    `last_at` is when a node reported the last of them.
+    """
 
     node_version: int
     caller_version: int
+    caller: str
+    method: str
     answered_by: AnsweredBy
     from_node: bool
     outcome: str
     count: int
+    last_at: AwareDatetime
 
 
 class SystemStatus(Message):
