@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from segue.cli.usage import clients
 from segue.errors import PeerError
 from segue.model.ids import SystemName, system_name
 from segue.schedule.rules import STALE_S
@@ -34,8 +35,9 @@ def status(
 ) -> None:
     """Show a system: a row per node, what it runs, where it is on its way, what it waits for.
 
-    `calls` are those that the node answered, by the version that their callers spoke. With --json the
-    document is the upgrade server's own, as its API describes it; permits and calls in full are there.
+    `calls` are those that the node answered, by the version that their callers spoke. Below is who of the
+    clients called with which version: those first who did within the last minute. With --json the document is
+    the upgrade server's own, as its API describes it; permits and calls in full are there.
     """
     with suppress(KeyboardInterrupt):
         asyncio.run(_status(system_name(system), server, watch=watch, as_json=as_json))
@@ -121,8 +123,13 @@ def render(now: SystemStatus, *, silent: bool = False) -> RenderableType:
         table.add_row(*_row(node, newest, _silent_s(node, now)), *calls)
     failures = [Text(f"{node.id}: {node.failure}", style="red") for node in now.nodes if node.failure]
     silence = f"as of {now.at.astimezone():%H:%M:%S}; the server does not answer" if silent else ""
+    callers = clients(now)
     return Group(
-        _headline(now, newest), Text(silence, style="bold red"), table, *([Text(), *failures] if failures else ())
+        _headline(now, newest),
+        Text(silence, style="bold red"),
+        table,
+        *([Text(), callers] if callers else ()),
+        *([Text(), *failures] if failures else ()),
     )
 
 
