@@ -163,3 +163,15 @@ async def test_a_node_restarted_in_mixed_mode_answers_as_before(start_ring: Star
             assert [await client.get(client.key_of(data)) for data in blocks] == blocks
     for instance in before:
         await instance.stop()
+
+
+async def test_a_block_of_which_nobody_told_is_found_when_it_is_asked_for(
+    make_node: MakeNode, upgrade: ModuleType, delegates: dict[int, Counting], tmp_path: Path, v1: ModuleType
+) -> None:
+    """It came by a way that version 2 does not know, as the next version's calls; no other block is read for it."""
+    simulation = upgrade.Version1(make_node(tmp_path / "simulation", 1), delegates[2])
+    for data in BLOCKS[:2]:
+        assert await simulation.Get(v1.GetRequest(key=hashlib.sha1(data).hexdigest()), None) == v1.GetReply(data=data)
+    assert simulation.names.digests == dict(list(NAMES.items())[:2])
+    assert [key.digest for key in delegates[2].fetched] == [hashlib.sha256(data).digest() for data in BLOCKS[:2]]
+    await simulation.stop()
