@@ -37,8 +37,10 @@ lint: setup  ## ruff, mypy --strict, import-linter
 BLOCKSTORE := examples/blockstore/blockstore
 lint-releases: setup
 	mkdir -p build/previous-of-2 && ln -sfn $(CURDIR)/$(BLOCKSTORE)-1 build/previous-of-2/previous
+	mkdir -p build/previous-of-3 && ln -sfn $(CURDIR)/$(BLOCKSTORE)-2 build/previous-of-3/previous
 	MYPYPATH=$(BLOCKSTORE)-1 $(BIN)/mypy --cache-dir .mypy_cache/blockstore-1 -p blockstore
 	MYPYPATH=$(BLOCKSTORE)-2:build/previous-of-2 $(BIN)/mypy --cache-dir .mypy_cache/blockstore-2 -p blockstore
+	MYPYPATH=$(BLOCKSTORE)-3:build/previous-of-3 $(BIN)/mypy --cache-dir .mypy_cache/blockstore-3 -p blockstore
 
 bench: setup  ## measure a call through the layer against bare gRPC
 	$(BIN)/python -m benchmarks.dispatch

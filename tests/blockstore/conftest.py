@@ -24,7 +24,7 @@ from segue.model.usage import AnsweredBy
 from segue.release.modules import LoadedRelease
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "blockstore"
-ONE, TWO = Version(1), Version(2)
+VERSIONS = (Version(1), Version(2), Version(3))
 
 Releases = dict[int, LoadedRelease]
 
@@ -36,11 +36,12 @@ def example() -> Path:
 
 @pytest.fixture(scope="session")
 def releases() -> Iterator[Releases]:
-    one = LoadedRelease(EXAMPLE / "blockstore-1", ONE)
-    two = LoadedRelease(EXAMPLE / "blockstore-2", TWO, previous=one)
-    yield {1: one, 2: two}
-    two.unload()
-    one.unload()
+    loaded: Releases = {}
+    for version in VERSIONS:
+        loaded[version] = LoadedRelease(EXAMPLE / f"blockstore-{version}", version, previous=loaded.get(version - 1))
+    yield loaded
+    for version in reversed(VERSIONS):
+        loaded[version].unload()
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +52,11 @@ def v1(releases: Releases) -> ModuleType:
 @pytest.fixture(scope="session")
 def v2(releases: Releases) -> ModuleType:
     return releases[2].load("blockstore.blockstore_pb2")
+
+
+@pytest.fixture(scope="session")
+def v3(releases: Releases) -> ModuleType:
+    return releases[3].load("blockstore.blockstore_pb2")
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +96,7 @@ def make_node() -> MakeNode:
         newest: Newest | None = None,
     ) -> Node:
         state.mkdir(parents=True, exist_ok=True)
-        label = label_source(Version(version), newest or Newest(TWO), NodeId(node_id))
+        label = label_source(Version(version), newest or Newest(VERSIONS[-1]), NodeId(node_id))
         return Node(
             system=SystemName("blockstore"),
             class_name=ClassName("BlockNode"),
@@ -118,7 +124,7 @@ class Member:
     version: int = 1
 
     def __post_init__(self) -> None:
-        self.usage, self.newest = Usage(), Newest(ONE)
+        self.usage, self.newest = Usage(), Newest(VERSIONS[0])
         self.dispatch = Dispatch(usage=self.usage, newest=self.newest, on_newer=lambda _: None)
         self.server = grpc.aio.server()
         self.members: dict[str, str] = {}
@@ -130,52 +136,68 @@ class Member:
         await self.server.start()
 
     async def start(self) -> None:
-        """Make the object that the folders are of, and its past simulation."""
-        state = self.folder / str(self.version)
-        current = self._make("blockstore.node:BlockNode", state / "object", self.version)
+        """Make the object that the folders are of, its past simulations, and the future ones that were installed."""
+        current = self._make("blockstore.node:BlockNode", self.version, self._state(self.version) / "object")
         await current.start()
         self._set(self._link(self.version, "current", current))
-        if self.version == 2:
-            past = self._make("blockstore.upgrade:Version1", state / "past", 1, current)
+        for release in range(self.version, 1, -1):
+            name = f"blockstore.upgrade:Version{release - 1}"
+            past = self._make(name, release, self._state(release) / "past", self.links[0].instance)
             await past.start()
+            self._set(self._link(release - 1, "past", past), *self.links)
+        if self.version > 1:
             await current.self_test()
-            self._set(self._link(1, "past", past), *self.links)
-        elif (state / "future").exists():
+        while self._future(self.links[-1].version + 1).exists():
             await self.install()
 
     async def install(self) -> None:
-        """Put the future simulation in, as a node does: first it observes, then it answers."""
-        current = self.links[-1]
-        state = self.folder / "1" / "future"
-        future = self._make("blockstore.upgrade:Version2", state, 2, current.instance)
-        self._set(current, self._link(2, "future", future, ready=False))
+        """Put the next future simulation in, as a node does: first it observes, then it answers."""
+        version = self.links[-1].version + 1
+        name = f"blockstore.upgrade:Version{version}"
+        future = self._make(name, version, self._future(version), self.links[-1].instance)
+        links = self.links
+        self._set(*links, self._link(version, "future", future, ready=False))
         await future.start()
-        self._set(current, self._link(2, "future", future))
+        self._set(*links, self._link(version, "future", future))
 
     async def upgrade(self) -> None:
-        """Go from version 1 to version 2."""
+        """Go to the next version."""
+        before, after = Version(self.version), Version(self.version + 1)
         await self.dispatch.quiesce(5)
         await self.stop()
-        new, past = self.folder / "2" / "object", self.folder / "2" / "past"
+        new, past, future = self._state(after) / "object", self._state(after) / "past", self._future(after)
         new.mkdir(parents=True)
         past.mkdir()
-        self.releases[2].resolve("blockstore.upgrade:transform")(
-            self.folder / "1" / "object",
+        self.releases[after].resolve("blockstore.upgrade:transform")(
+            self._state(before) / "object",
             new,
-            TransformContext(from_version=ONE, to_version=TWO, simulation=self.folder / "1" / "future", past=past),
+            TransformContext(
+                from_version=before, to_version=after, simulation=future if future.exists() else None, past=past
+            ),
         )
-        self.version = 2
+        self.version = after
         await self.start()
         self.dispatch.resume()
 
     async def stop(self) -> None:
-        for link in self.links:
+        for link in reversed(self.links):
             instance: Any = link.instance
             await instance.stop()
 
-    def _make(self, name: str, state: Path, version: int, *delegate: Any) -> Any:
+    def link(self, version: int) -> Any:
+        """Return the object that answers a version."""
+        return next(link.instance for link in self.links if link.version == version)
+
+    def _state(self, version: int) -> Path:
+        return self.folder / str(version)
+
+    def _future(self, version: int) -> Path:
+        return self.folder / "future" / str(version)
+
+    def _make(self, name: str, release: int, state: Path, *delegate: Any) -> Any:
+        version = int(name.removeprefix("blockstore.upgrade:Version")) if delegate else release
         node = self.make_node(state, version, node_id=self.id, members=self.members, newest=self.newest)
-        return self.releases[2 if "upgrade" in name else version].resolve(name)(node, *delegate)
+        return self.releases[release].resolve(name)(node, *delegate)
 
     def _link(self, version: int, role: AnsweredBy, instance: Any, *, ready: bool = True) -> Link:
         return Link(version=Version(version), role=role, instance=instance, ready=ready)
@@ -199,8 +221,9 @@ class RingOfNodes:
         ids = through or tuple(self.members)
         nodes = self._module.Members(version, {name: self.members[name].address for name in ids}, random.Random(7))
         load = self._releases[version].load
-        kind = {1: self._module.Client1, 2: self._module.Client2}[version]
-        client = kind(nodes, load("blockstore.blockstore_pb2"), load("blockstore.blockstore_pb2_grpc"))
+        client = self._module.KINDS[version](
+            nodes, load("blockstore.blockstore_pb2"), load("blockstore.blockstore_pb2_grpc")
+        )
         self._closing.push_async_callback(client.close)
         return client
 
@@ -245,7 +268,7 @@ StartRing = Callable[..., Awaitable[RingOfNodes]]
 async def start_ring(
     tmp_path: Path, releases: Releases, client_module: ModuleType, make_node: MakeNode
 ) -> AsyncIterator[StartRing]:
-    """Start `count` nodes, n1, n2, ..., of version 1; or of version 2, each on a state of version 1 without blocks."""
+    """Start `count` nodes, n1, n2, ..., of version 1; or of a later one, upgraded from a version 1 without blocks."""
     rings: list[RingOfNodes] = []
 
     async def start(count: int = 6, version: int = 1) -> RingOfNodes:
@@ -259,7 +282,7 @@ async def start_ring(
         for member in members.values():
             member.members = {name: other.address for name, other in members.items()}
             await member.start()
-        if version == 2:
+        for _ in range(1, version):
             for member in members.values():
                 await member.upgrade()
         return ring

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,36 @@ for number in range(1_000_000):
     blocks.write(key_of(data), compress(data))
     print(number, flush=True)
 """,
+    3: """
+import pathlib, sys
+from blockstore.block import compress, key_of
+from blockstore.blocks import Files
+blocks = Files(pathlib.Path(sys.argv[1]), "ring")
+blocks.open()
+for number in range(1_000_000):
+    data = (b"%d " % number) * 20_000
+    blocks.write(key_of(data), compress(data))
+    print(number, flush=True)
+""",
 }
+
+#: `{version: a node's blocks in a folder}`
+OPEN: dict[int, Callable[[Any, Path], Any]] = {
+    1: lambda module, folder: module.Blocks(folder),
+    2: lambda module, folder: module.Blocks(folder),
+    3: lambda module, folder: module.Files(folder, "ring"),
+}
+
+
+def listed(blocks: Any) -> list[Any]:
+    return list(blocks.listed() if hasattr(blocks, "listed") else blocks)
 
 
 def content(number: int) -> bytes:
     return (b"%d " % number) * 20_000
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_what_was_acknowledged_survives_kill_9(
     tmp_path: Path, example: Path, releases: dict[int, Any], version: int
 ) -> None:
@@ -50,25 +73,26 @@ def test_what_was_acknowledged_survives_kill_9(
         for _ in range(200):
             acknowledged = int(writer.stdout.readline())
         writer.send_signal(signal.SIGKILL)
-    blocks = releases[version].resolve("blockstore.blocks:Blocks")(tmp_path)
+    blocks = OPEN[version](releases[version].load("blockstore.blocks"), tmp_path)
     blocks.open()
-    key_of = releases[version].resolve({1: "blockstore.blocks:key_of", 2: "blockstore.block:key_of"}[version])
+    key_of = releases[version].resolve("blockstore.blocks:key_of" if version == 1 else "blockstore.block:key_of")
     for number in range(acknowledged + 1):
         found = blocks.read(key_of(content(number)))
         assert (found if version == 1 else found[0]) == content(number)
-    assert all(blocks.read(key) is not None for key in blocks)
+    assert all(blocks.read(key) is not None for key in listed(blocks))
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_write_that_fails_leaves_nothing_behind(
     tmp_path: Path, releases: dict[int, Any], monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
     """Here it fails as at a crash: after the bytes are written, before they have their name."""
     module = releases[version].load("blockstore.blocks")
-    blocks = module.Blocks(tmp_path)
+    blocks = OPEN[version](module, tmp_path)
     blocks.open()
-    key_of = releases[version].resolve({1: "blockstore.blocks:key_of", 2: "blockstore.block:key_of"}[version])
-    stored = content(1) if version == 1 else releases[2].resolve("blockstore.block:compress")(content(1))
+    incoming = next(tmp_path.glob("*incoming"))
+    key_of = releases[version].resolve("blockstore.blocks:key_of" if version == 1 else "blockstore.block:key_of")
+    stored = content(1) if version == 1 else releases[version].resolve("blockstore.block:compress")(content(1))
 
     class Killed(BaseException):
         pass
@@ -80,9 +104,9 @@ def test_a_write_that_fails_leaves_nothing_behind(
         patched.setattr(module.os, "replace", kill)
         with pytest.raises(Killed):
             blocks.write(key_of(content(1)), stored)
-    assert list(blocks) == []
-    assert len(list((tmp_path / "incoming").iterdir())) == 1
+    assert listed(blocks) == []
+    assert len(list(incoming.iterdir())) == 1
     blocks.open()
-    assert list((tmp_path / "incoming").iterdir()) == []
+    assert list(incoming.iterdir()) == []
     blocks.write(key_of(content(1)), stored)
-    assert list(blocks) == [key_of(content(1))]
+    assert listed(blocks) == [key_of(content(1))]

@@ -18,13 +18,14 @@ from segue.release.modules import LoadedRelease
 StartRing = Callable[..., Awaitable[Any]]
 
 
-def test_only_the_upgrade_knows_the_version_before(example: Path) -> None:
-    code = example / "blockstore-2" / "blockstore"
+@pytest.mark.parametrize("release", ["blockstore-2", "blockstore-3"])
+def test_only_the_upgrade_knows_the_version_before(example: Path, release: str) -> None:
+    code = example / release / "blockstore"
     knowing = {path.relative_to(code).parts[0] for path in code.rglob("*.py") if "previous" in path.read_text()}
     assert knowing == {"upgrade"}
 
 
-@pytest.mark.parametrize("release", ["blockstore-1", "blockstore-2"])
+@pytest.mark.parametrize("release", ["blockstore-1", "blockstore-2", "blockstore-3"])
 def test_generated_code_is_what_make_protos_writes(example: Path, release: str, tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("protos", example.parent / "protos.py")
     assert spec is not None
@@ -39,17 +40,20 @@ def test_generated_code_is_what_make_protos_writes(example: Path, release: str, 
 
 
 @pytest.mark.parametrize("unpacked_previous", [True, False])
-def test_its_bundles_are_complete(example: Path, tmp_path: Path, unpacked_previous: bool) -> None:
-    """Version 2 also where version 1 never ran: then `previous` is the copy that is in the bundle."""
-    one = bundle.build(example / "blockstore-1")
-    two = bundle.build(example / "blockstore-2", previous=example / "blockstore-1")
-    bundle.unpack(one, tmp_path / "1")
-    bundle.unpack(two, tmp_path / "2")
-    previous = LoadedRelease(tmp_path / "1", Version(1)) if unpacked_previous else None
-    release = LoadedRelease(tmp_path / "2", Version(2), previous)
-    past = release.load("blockstore.upgrade.version1")
-    assert past.v1.PutRequest(data=b"x") != past.v2.PutRequest(content=b"x")
-    manifest = bundle.manifest_of(two).classes["BlockNode"]
+@pytest.mark.parametrize("version", [2, 3])
+def test_its_bundles_are_complete(example: Path, tmp_path: Path, unpacked_previous: bool, version: int) -> None:
+    """Also where the version before never ran: then `previous` is the copy that is in the bundle."""
+    folders = [example / f"blockstore-{number}" for number in range(1, version + 1)]
+    before = bundle.build(folders[-2], previous=folders[-3] if version > 2 else None)
+    after = bundle.build(folders[-1], previous=folders[-2])
+    bundle.unpack(before, tmp_path / "before")
+    bundle.unpack(after, tmp_path / "after")
+    previous = LoadedRelease(tmp_path / "before", Version(version - 1)) if unpacked_previous else None
+    release = LoadedRelease(tmp_path / "after", Version(version), previous)
+    past = release.load(f"blockstore.upgrade.version{version - 1}")
+    ours, theirs = (getattr(past, f"v{number}").GetRequest for number in (version, version - 1))
+    assert ours is not theirs
+    manifest = bundle.manifest_of(after).classes["BlockNode"]
     assert manifest.upgrade is not None
     for name in (manifest.object, manifest.upgrade.transform, manifest.upgrade.past, manifest.upgrade.future):
         assert name is not None
@@ -69,7 +73,7 @@ async def run_client(example: Path, ring: Any, version: int, *arguments: str) ->
     return process.returncode, out, err.decode()
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 async def test_the_client_runs_by_hand(start_ring: StartRing, example: Path, version: int) -> None:
     ring = await start_ring(3, version=version)
     code, key, err = await run_client(example, ring, version, "put", str(example / "README.md"))
@@ -88,7 +92,7 @@ async def test_the_client_runs_by_hand(start_ring: StartRing, example: Path, ver
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 @pytest.mark.parametrize("call", ["put", "get"])
 async def test_no_call_of_the_client_lasts_for_ever(
     start_ring: StartRing, client_module: Any, monkeypatch: pytest.MonkeyPatch, version: int, call: str
@@ -107,8 +111,8 @@ async def test_no_call_of_the_client_lasts_for_ever(
 def test_a_process_speaks_one_version(example: Path, client_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    with pytest.raises(ValueError, match="version 3: this client speaks 1 and 2"):
-        client_module.open_client(3, {}, release=example / "blockstore-1")
+    with pytest.raises(ValueError, match="version 4: this client speaks 1, 2 and 3"):
+        client_module.open_client(4, {}, release=example / "blockstore-1")
     loaded = sys.modules["blockstore.blockstore_pb2"] = type(sys)("blockstore.blockstore_pb2")
     loaded.__file__ = str(example / "blockstore-1" / "blockstore" / "blockstore_pb2.py")
     with pytest.raises(ValueError, match=r"took its code from .*blockstore-1.*: use another process"):

@@ -135,3 +135,24 @@ async def test_what_is_on_a_node_is_the_same_to_both_versions_before_and_after(
         speakers[1].key_of(data) for data, here in zip(blocks, held, strict=True) if here
     )
     assert len(before["Stat"]) == len(before["Scan"]) == sum(held)
+
+
+async def test_three_versions_at_once(start_ring: StartRing) -> None:
+    """Chains of three releases on every node: two future simulations, one of each, two past ones.
+
+    Blocks put by each version at each stage are there for all others, at that stage and after.
+    """
+    ring = await start_ring(4)
+    stages = ring.in_order()
+    blocks = await put_on_all(ring, "all of version 1", versions=(1,))
+    for member in ring.members.values():
+        await member.install()
+        await member.install()
+    for steps in ((), stages[:1], stages[:2], stages[1:], stages[2:]):
+        for node in steps:
+            await ring.members[node].upgrade()
+        mixture = "-".join(str(ring.members[node].version) for node in stages)
+        blocks += (mixed := await put_on_all(ring, f"nodes at {mixture}", versions=(1, 2, 3)))
+        await check_all(ring, mixed, versions=(1, 2, 3))
+    assert mixture == "3-3-3-3"
+    await check_all(ring, blocks[::7], versions=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""A block is on the next three nodes of the ring, in both versions, and any node answers for all of it."""
+"""A block is on the next three nodes of the ring, in every version, and any node answers for all of it."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,15 +15,15 @@ from segue.release.modules import LoadedRelease
 
 StartRing = Callable[..., Awaitable[Any]]
 Releases = dict[int, LoadedRelease]
-BOTH = pytest.mark.parametrize("version", [1, 2])
+EACH = pytest.mark.parametrize("version", [1, 2, 3])
 
 
 def files_of(ring: Any, node: str, version: int) -> list[Path]:
-    folder = ring.members[node].folder / str(version) / "object" / {1: "blocks", 2: "ring"}[version]
+    folder = ring.members[node].folder / str(version) / "object" / ("blocks" if version == 1 else "ring")
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-@BOTH
+@EACH
 async def test_a_block_is_stored_on_its_three_nodes_and_no_other(start_ring: StartRing, version: int) -> None:
     ring = await start_ring(version=version)
     data = b"anything"
@@ -32,7 +32,7 @@ async def test_a_block_is_stored_on_its_three_nodes_and_no_other(start_ring: Sta
     assert {node for node in ring.members if files_of(ring, node, version)} == set(ring.replicas(data))
 
 
-@BOTH
+@EACH
 async def test_with_fewer_than_three_nodes_a_block_is_on_all(start_ring: StartRing, version: int) -> None:
     ring = await start_ring(2, version=version)
     client = ring.client(version)
@@ -42,14 +42,14 @@ async def test_with_fewer_than_three_nodes_a_block_is_on_all(start_ring: StartRi
 
 
 @given(members=st.sets(st.text(min_size=1), min_size=1, max_size=9), position=st.integers(0, 2**64 - 1))
-def test_both_versions_agree_on_a_blocks_nodes(members: set[str], position: int, releases: Releases) -> None:
+def test_all_versions_agree_on_a_blocks_nodes(members: set[str], position: int, releases: Releases) -> None:
     """Else blocks would have to move between nodes in mixed mode."""
-    one, two = (releases[version].load("blockstore.ring").Ring(members).replicas(position) for version in (1, 2))
-    assert one == two
+    one, *others = (releases[version].load("blockstore.ring").Ring(members).replicas(position) for version in releases)
+    assert others == [one, one]
     assert len(set(one)) == min(3, len(members))
 
 
-@BOTH
+@EACH
 async def test_a_block_that_one_node_lost_comes_from_another(start_ring: StartRing, version: int) -> None:
     """And a damaged one counts as lost: nobody is given content that does not match its key."""
     ring = await start_ring(version=version)
@@ -65,7 +65,7 @@ async def test_a_block_that_one_node_lost_comes_from_another(start_ring: StartRi
     assert await ring.client(version, last).get(key) == b"anything"
 
 
-@BOTH
+@EACH
 async def test_what_is_nowhere_is_not_found(start_ring: StartRing, version: int) -> None:
     ring = await start_ring(3, version=version)
     client = ring.client(version)
@@ -75,7 +75,7 @@ async def test_what_is_nowhere_is_not_found(start_ring: StartRing, version: int)
     assert client.key_of(b"never put") in str(caught.value.details())
 
 
-@BOTH
+@EACH
 async def test_a_node_that_is_gone_is_named_and_is_no_proof_that_a_block_is_nowhere(
     start_ring: StartRing, version: int
 ) -> None:
@@ -91,12 +91,12 @@ async def test_a_node_that_is_gone_is_named_and_is_no_proof_that_a_block_is_nowh
         assert "n3" in str(caught.value.details())
 
 
-@pytest.mark.parametrize("speaks", [1, 2])
-@BOTH
+@pytest.mark.parametrize("speaks", [1, 2, 3])
+@EACH
 async def test_a_block_beyond_1_mib_is_refused(start_ring: StartRing, version: int, speaks: int) -> None:
     ring = await start_ring(3, version=version)
     for member in ring.members.values():
-        if version == 1:
+        for _ in range(version, 3):
             await member.install()
     client = ring.client(speaks)
     largest = bytes(range(256)) * 4096
@@ -106,16 +106,18 @@ async def test_a_block_beyond_1_mib_is_refused(start_ring: StartRing, version: i
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@BOTH
-async def test_what_is_no_key_is_refused(start_ring: StartRing, version: int, v1: ModuleType, v2: ModuleType) -> None:
+@EACH
+async def test_what_is_no_key_is_refused(
+    start_ring: StartRing, version: int, v1: ModuleType, v2: ModuleType, v3: ModuleType
+) -> None:
     """By objects and simulations alike; a key that is a path leads nowhere."""
     ring = await start_ring(1, version=version)
-    if version == 1:
+    for _ in range(version, 3):
         await ring.members["n1"].install()
-    one, two = ring.stub(1, "n1"), ring.stub(2, "n1")
+    one, two, three = (ring.stub(speaks, "n1") for speaks in (1, 2, 3))
     secret = ring.members["n1"].folder / "secret"
     secret.write_bytes(b"secret")
-    bad = v2.Key(digest=b"short", position=7)
+    bad, worse = v2.Key(digest=b"short", position=7), v3.Key(digest=b"short", position=7)
     for call in (
         one.Get(v1.GetRequest(key=str(secret))),
         one.Has(v1.HasRequest(key="../secret")),
@@ -127,13 +129,25 @@ async def test_what_is_no_key_is_refused(start_ring: StartRing, version: int, v1
         two.Stat(v2.StatRequest(key=bad)),
         two.Fetch(v2.FetchRequest(key=bad)),
         two.Store(v2.StoreRequest(key=v2.Key(digest=b"0" * 32), compressed=b"not zlib")),
+        three.Get(v3.GetRequest(key=worse, user="ann")),
+        three.Exists(v3.ExistsRequest(key=worse)),
+        three.GetAccess(v3.GetAccessRequest(key=worse)),
+        three.SetAccess(v3.SetAccessRequest(key=worse, user="ann")),
+        three.Holds(v3.HoldsRequest(key=worse)),
+        three.Stat(v3.StatRequest(key=worse)),
+        three.Fetch(v3.FetchRequest(key=worse)),
+        three.Store(v3.StoreRequest(key=v3.Key(digest=b"0" * 32), compressed=b"not zlib")),
+        three.Store(v3.StoreRequest(key=v3.Key(digest=b"0" * 32))),
+        three.Put(v3.PutRequest(content=b"x", access=v3.Access(readers=["ben"]))),
+        three.Put(v3.PutRequest(content=b"x", user="ann", access=v3.Access(readers=["ben", ""]))),
+        three.Put(v3.PutRequest(content=b"x", user="ann", access=v3.Access(readers=["ben"] * 1001))),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, call
 
 
-@BOTH
+@EACH
 def test_a_node_that_is_no_member_is_told_what_to_configure(
     make_node: Callable[..., Any], releases: Releases, tmp_path: Path, version: int
 ) -> None:
