@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_REPORT ?= demo-report
+DEMO_TO ?= 2
 
 .PHONY: help setup demo test lint lint-releases bench protos lock clean
 
@@ -20,8 +21,8 @@ help:  ## say what can be made
 
 setup: .venv/ready  ## make .venv with everything in it
 
-demo: setup  ## upgrade a running block store from version 1 to version 2, under load
-	$(BIN)/segue demo --report $(DEMO_REPORT)
+demo: setup  ## upgrade a running block store from version 1 to version 2, under load (DEMO_TO=3: and on to 3)
+	$(BIN)/segue demo --to $(DEMO_TO) --report $(DEMO_REPORT)
 
 test: setup  ## run every test
 	$(BIN)/python -m pytest

@@ -19,6 +19,8 @@ def at(seconds: float) -> datetime:
     return BEGIN + timedelta(seconds=seconds)
 
 
+RULES = Rules(budgets=(Budget(limit=2), Budget(limit=1, per="zone")), canary=Canary(nodes=1, soak_s=3.0))
+
 #: `{node: (zone, quiesced, serving)}`; seconds since the publication. n1 is the canary and soaks 3 s.
 TIMES = {"n1": ("a", 2.0, 2.3), "n2": ("b", 8.0, 8.3), "n3": ("c", 8.5, 8.8), "n4": ("a", 12.0, 12.3)}
 
@@ -130,12 +132,12 @@ def facts(status: SystemStatus) -> Facts:
     return Facts(
         seed=7,
         duration_s=90.5,
-        from_version=Version(1),
-        to_version=Version(2),
+        versions=(Version(1), Version(2)),
+        private=False,
         nodes=tuple(NodeId(name) for name in TIMES),
         files=10,
         size_bytes=12_000,
-        published_at=at(0),
+        published_at={Version(2): at(0)},
         calls=(
             ClientCalls(version=Version(1), calls=6000, failed=0),
             ClientCalls(version=Version(2), calls=1000, failed=0),
@@ -145,8 +147,52 @@ def facts(status: SystemStatus) -> Facts:
         pids_left=frozenset(),
         samples=(reading(1, began_s=5, files=4), reading(2, began_s=5, files=4)),
         readings=(reading(1, began_s=40, files=10), reading(2, began_s=40, files=10)),
-        rules=Rules(budgets=(Budget(limit=2), Budget(limit=1, per="zone")), canary=Canary(nodes=1, soak_s=3.0)),
+        rules={Version(2): RULES},
         status=status,
+    )
+
+
+@pytest.fixture(scope="session")
+def facts_of_3(facts: Facts, status: SystemStatus) -> Facts:
+    """All that is observed when each node goes on to version 3, twenty seconds after it went to version 2."""
+    later = timedelta(seconds=20)
+    nodes, permits = [], list(status.permits)
+    for index, node in enumerate(status.nodes):
+        (second,) = node.upgrades
+        times = {"quiesced_at": second.quiesced_at + later, "serving_at": second.serving_at + later}
+        third = second.model_copy(
+            update={"from_version": 2, "to_version": 3, "pids": (200 + index, 300 + index), **times}
+        )
+        nodes.append(node.model_copy(update={"version": 3, "pid": 300 + index, "upgrades": (second, third)}))
+    for permit in status.permits:
+        assert permit.returned_at is not None
+        times = {"granted_at": permit.granted_at + later, "returned_at": permit.returned_at + later}
+        permits.append(
+            permit.model_copy(update={"permit": f"{permit.permit}-3", "from_version": 2, "to_version": 3, **times})
+        )
+    more: tuple[tuple[int, int, AnsweredBy], ...] = ((3, 2, "past"), (2, 3, "future"))
+    usage_3 = tuple(
+        UsageStatus(node_version=node, caller_version=caller, answered_by=by, from_node=one, outcome="OK", count=50)
+        for node, caller, by in more
+        for one in (False, True)
+    )
+    private = ((0, {"NOT_FOUND": 40}), (0, {"DISALLOWED": 30}), (80, {"PERMISSION_DENIED": 20}))
+    return replace(
+        facts,
+        versions=(Version(1), Version(2), Version(3)),
+        private=True,
+        published_at={Version(2): at(0), Version(3): at(3)},
+        calls=tuple(
+            ClientCalls(version=Version(number), calls=1000, failed=0, admitted=admitted, refused=refused)
+            for number, (admitted, refused) in enumerate(private, start=1)
+        ),
+        pids_seen={NodeId(name): (100 + index, 200 + index, 300 + index) for index, name in enumerate(TIMES)},
+        samples=(*facts.samples, reading(3, began_s=5, files=4)),
+        readings=(*facts.readings, reading(3, began_s=60, files=10)),
+        rules={Version(2): RULES, Version(3): RULES},
+        status=status.model_copy(
+            update={"nodes": tuple(nodes), "permits": tuple(permits), "usage": (*status.usage, *usage_3)}
+        ),
     )
 
 

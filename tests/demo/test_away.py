@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue.demo.away import Absence, absences, allowed_away, max_away, max_away_per_group, without_permit
+from segue.demo.away import Absence, absences, allowed_away, loosest, max_away, max_away_per_group, without_permit
 from segue.demo.facts import Facts
-from segue.schedule.rules import Budget
+from segue.schedule.rules import Budget, Rules
 from segue.wire.messages import PermitStatus
 
 BEGIN = datetime(2025, 6, 1, tzinfo=UTC)
@@ -80,3 +80,11 @@ def test_all_budgets_together_say_how_many_may_be_away(facts: Facts) -> None:
     assert allowed_away(nodes, (Budget(limit=2), Budget(limit=1, per="zone"))) == 2
     assert allowed_away(nodes, (Budget(limit=1, per="zone"),)) == 3
     assert allowed_away(nodes, ()) == 4
+
+
+def test_while_several_schedules_hold_the_largest_budget_of_each_kind_does() -> None:
+    """Which of them a node that is away went by, is not asked."""
+    two = Rules(budgets=(Budget(limit=2), Budget(limit=1, per="zone")))
+    three = Rules(budgets=(Budget(limit=3), Budget(limit=1, per="rack")))
+    assert loosest([two, three]) == [Budget(limit=3), Budget(limit=1, per="zone"), Budget(limit=1, per="rack")]
+    assert loosest([two]) == list(two.budgets)

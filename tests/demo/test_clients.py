@@ -17,6 +17,7 @@ from segue.model.ids import Version
 WORKER = """
 import json, sys, time
 tally = {"from_s": 0, "to_s": 1, "calls": 1, "failed": 0, "size_bytes": 0, "failures": [], "put": []}
+tally |= {"put_private": [], "admitted": 0, "refused": {}, "leaked": 0}
 def say(**line):
     print(json.dumps(line), flush=True)
 print("deaf today", file=sys.stderr, flush=True)

@@ -9,7 +9,23 @@ from segue.demo.main_job import CLASS
 from segue.demo.options import DemoOptions, find_example, find_files, require_matplotlib, rules_of
 from segue.demo.script import open_picture, prepare, run
 from segue.errors import OperatorError
+from segue.model.ids import Version
 from segue.schedule.rules import Budget
+
+
+@pytest.mark.parametrize("to", [-1, 0, 1, 4])
+def test_a_version_that_there_is_not(to: int) -> None:
+    with pytest.raises(OperatorError, match=f"--to {to}: give 2 to 3"):
+        find_example(to)
+
+
+def test_the_releases_from_the_first_to_the_last_asked_for() -> None:
+    for to in (2, 3):
+        releases = find_example(to).releases
+        assert {version: folder.name for version, folder in releases.items()} == {
+            version: f"blockstore-{version}" for version in range(1, to + 1)
+        }
+        assert list(releases) == sorted(releases)
 
 
 @pytest.mark.parametrize("nodes", [0, 2, 33])
@@ -68,7 +84,7 @@ def test_matplotlib_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_schedule_is_the_releases_own() -> None:
-    rules = rules_of(find_example().releases[1], CLASS)
+    rules = rules_of(find_example(2).releases[Version(2)], CLASS)
     assert Budget(limit=1, per="zone") in rules.budgets
     assert Budget(limit=2) in rules.budgets
     assert rules.canary is not None

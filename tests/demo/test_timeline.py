@@ -15,7 +15,7 @@ from segue.wire.messages import NodeStatus, SystemStatus
 
 VERSIONS = (Version(1), Version(2))
 ZERO_S = datetime(2025, 6, 1, 12, tzinfo=UTC).timestamp()
-WINDOW = Window(start_s=ZERO_S - 4, end_s=ZERO_S + 16, zero_s=ZERO_S)
+WINDOW = Window(start_s=ZERO_S - 4, end_s=ZERO_S + 16, published_s=(ZERO_S,))
 
 
 def sampled(node: str, *seen: tuple[float, int, str]) -> list[NodeSample]:
@@ -33,30 +33,53 @@ def only(status: SystemStatus, node: NodeStatus) -> SystemStatus:
 
 
 def spans(timeline: Timeline) -> list[tuple[str, float, float]]:
-    return [(span.kind, round(span.start_s, 3), round(span.end_s, 3)) for span in timeline.lanes[0].spans]
+    """Return `what it runs+what it simulates` and when."""
+    said = {
+        span: "+".join(str(version) for version in (span.runs, *span.simulates)) for span in timeline.lanes[0].spans
+    }
+    return [
+        (text if span.runs else "away", round(span.start_s, 3), round(span.end_s, 3)) for span, text in said.items()
+    ]
 
 
 def test_an_upgrade_has_its_exact_instants(status: SystemStatus) -> None:
     """n1 was away from 2.0 to 2.3 s by its own word; what was sampled then came later, or earlier, than that."""
     samples = sampled(
         "n1", (-1, 1, "serving"), (0.5, 1, "fetching"), (1.0, 1, "waiting"), (1.9, 1, "transforming"),
-        (2.5, 1, "transforming"), (2.6, 2, "committing"), (3, 2, "serving"),
+        (2.5, 1, "transforming"), (2.6, 2, "handing over"), (2.7, 2, "committing"), (3, 2, "serving"),
     )  # fmt: skip
     timeline = draw_up(only(status, status.nodes[0]), samples, [], WINDOW, VERSIONS)
-    assert spans(timeline) == [("old", -4, 1.0), ("simulating", 1.0, 2.0), ("away", 2.0, 2.3), ("new", 2.3, 16)]
-    assert timeline.lanes[0].pause_ms == 300.0
+    assert spans(timeline) == [("1", -4, 1.0), ("1+2", 1.0, 2.0), ("away", 2.0, 2.3), ("2+1", 2.3, 16)]
+    assert [span.pause_ms for span in timeline.lanes[0].spans] == [None, None, 300.0, None]
 
 
 def test_an_upgrade_that_was_given_up_is_seen_by_its_samples(status: SystemStatus) -> None:
     node = status.nodes[0].model_copy(update={"upgrades": (), "version": 1})
     samples = sampled("n1", (1, 1, "warming"), (2, 1, "transforming"), (3, 1, "resuming"), (4, 1, "serving"))
     timeline = draw_up(only(status, node), samples, [], WINDOW, VERSIONS)
-    assert spans(timeline) == [("old", -4, 1), ("simulating", 1, 2), ("away", 2, 4), ("old", 4, 16)]
+    assert spans(timeline) == [("1", -4, 1), ("1+2", 1, 2), ("away", 2, 4), ("1", 4, 16)]
 
 
 def test_a_node_that_was_never_sampled(status: SystemStatus) -> None:
     node = status.nodes[0].model_copy(update={"upgrades": (), "version": 1})
-    assert spans(draw_up(only(status, node), [], [], WINDOW, VERSIONS)) == [("old", -4, 16)]
+    assert spans(draw_up(only(status, node), [], [], WINDOW, VERSIONS)) == [("1", -4, 16)]
+
+
+def test_two_upgrades_with_a_release_that_came_meanwhile(facts_of_3: Facts) -> None:
+    """That it simulates version 3 is seen by the calls that it answered, before the first upgrade and after."""
+    assert facts_of_3.status is not None
+    seen = {Version(1), Version(3)}
+    samples = sampled("n1", (1.0, 1, "waiting"), (1.5, 1, "waiting"), (3, 2, "serving"), (23, 3, "serving"))
+    samples = [replace(sample, answered=frozenset(seen)) if sample.at_s > ZERO_S + 1 else sample for sample in samples]
+    window = replace(WINDOW, end_s=ZERO_S + 26, published_s=(ZERO_S, ZERO_S + 1.2))
+    node = facts_of_3.status.nodes[0]
+    timeline = draw_up(only(facts_of_3.status, node), samples, [], window, facts_of_3.versions)
+    assert spans(timeline) == [
+        ("1", -4, 1.0), ("1+2", 1.0, 1.5), ("1+2+3", 1.5, 2.0), ("away", 2.0, 2.3),
+        ("2+1", 2.3, 3.0), ("2+1+3", 3.0, 22.0), ("away", 22.0, 22.3), ("3+1+2", 22.3, 26),
+    ]  # fmt: skip
+    assert [round(moment_s, 3) for moment_s in timeline.published] == [0, 1.2]
+    assert from_json(to_json(timeline)) == timeline
 
 
 @given(
@@ -100,7 +123,7 @@ def test_failures_fall_into_the_bin_in_which_they_were_told(status: SystemStatus
 def test_no_failure_in_the_window_is_left_out(facts: Facts, length_s: float, share: float, tally_s: float) -> None:
     """However long it is, and wherever in it a tally ends; the bins fill it exactly."""
     assert facts.status is not None
-    window = Window(start_s=ZERO_S, end_s=ZERO_S + length_s, zero_s=ZERO_S)
+    window = Window(start_s=ZERO_S, end_s=ZERO_S + length_s, published_s=(ZERO_S,))
     tallies = [tally(1, share * length_s, share * length_s + tally_s, 10, failed=3), tally(2, -tally_s, 0, 5, failed=1)]
     timeline = draw_up(facts.status, [], tallies, window, VERSIONS)
     assert sum(timeline.failed) == 4

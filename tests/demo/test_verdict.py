@@ -16,9 +16,11 @@ UPGRADED = "every node runs version 2"
 CALLS = "no client call failed"
 READ = "all files read back bit for bit through version {}"
 SAMPLE = "a sample read back bit for bit through version {} meanwhile"
-ONCE = "each node's process was replaced exactly once"
+ONCE = "each node's process was replaced exactly once per upgrade"
 AWAY = "never more nodes away than the schedule allows"
-CANARY = "the other nodes waited for the canary"
+CANARY = "the other nodes waited for the canary of version 2"
+ADMITTED = "private blocks came back to their owners and readers"
+REFUSED = "version {} clients were refused others' private blocks"
 MIXED = "version {} {} were answered by {}"
 
 WithStatus = Callable[..., Facts]
@@ -47,7 +49,7 @@ def test_all_hold_when_all_was_observed(facts: Facts) -> None:
 def test_nothing_observed_holds_nothing(facts: Facts) -> None:
     """A check about which nothing was observed is not held."""
     blank = replace(
-        facts, status=None, calls=(), samples=(), readings=(), pids_before={}, pids_seen={}, published_at=None
+        facts, status=None, calls=(), samples=(), readings=(), pids_before={}, pids_seen={}, published_at={}
     )
     assert [check.name for check in judge(blank) if check.held] == []
 
@@ -176,7 +178,7 @@ def test_a_node_that_did_not_wait_for_the_canary(facts: Facts, with_status: With
 
 
 def test_no_canary_no_check(facts: Facts) -> None:
-    free = replace(facts, rules=Rules(budgets=facts.rules.budgets))
+    free = replace(facts, rules={Version(2): Rules(budgets=facts.rules[Version(2)].budgets)})
     assert CANARY not in [check.name for check in judge(free)]
 
 
@@ -208,3 +210,59 @@ def test_a_way_of_mixed_mode_that_was_not_gone(
     others = tuple(row for row in rows if not is_it(row))
     changed = tuple(row.model_copy(update=change) for row in rows if is_it(row)) if change else ()
     assert failed(with_status(usage=(*others, *changed))) == [name]
+
+
+def test_all_hold_when_nodes_went_on_to_version_3(facts_of_3: Facts) -> None:
+    """Every version's files, private blocks, canaries and both ways of mixed mode, each with a check."""
+    assert failed(facts_of_3) == []
+    names = [check.name for check in judge(facts_of_3)]
+    assert len(names) == len(set(names)) == 24
+    assert "the other nodes waited for the canary of version 3" in names
+    assert {MIXED.format(2, "clients", one) for one in ("upgraded nodes", "nodes not yet upgraded")} < set(names)
+    assert detail(facts_of_3, ONCE) == "4 before, 4 others and 4 others after"
+    assert detail(facts_of_3, REFUSED.format(2)) == "30 DISALLOWED"
+
+
+def test_a_private_block_that_leaked(facts_of_3: Facts) -> None:
+    """It is a failed call, too; that others were refused does not make it good."""
+    leaky = replace(facts_of_3.calls[1], failed=1, leaked=1)
+    calls = (facts_of_3.calls[0], leaky, facts_of_3.calls[2])
+    assert failed(replace(facts_of_3, calls=calls)) == [CALLS, REFUSED.format(2)]
+    assert detail(replace(facts_of_3, calls=calls), REFUSED.format(2)) == "1 came back; 30 DISALLOWED"
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_clients_that_never_tried_to_get_a_private_block(facts_of_3: Facts, version: int) -> None:
+    calls = tuple(replace(row, refused={}) if row.version == version else row for row in facts_of_3.calls)
+    assert failed(replace(facts_of_3, calls=calls)) == [REFUSED.format(version)]
+
+
+def test_private_blocks_that_nobody_got(facts_of_3: Facts) -> None:
+    calls = tuple(replace(row, admitted=0) for row in facts_of_3.calls)
+    assert failed(replace(facts_of_3, calls=calls)) == [ADMITTED]
+
+
+def test_a_node_that_left_out_an_upgrade(facts_of_3: Facts) -> None:
+    nodes = last(facts_of_3).nodes
+    short = nodes[0].model_copy(update={"upgrades": nodes[0].upgrades[1:]})
+    status = last(facts_of_3).model_copy(update={"nodes": (short, *nodes[1:])})
+    assert detail(replace(facts_of_3, status=status), ONCE) == "n1 went through 2 to 3"
+
+
+@pytest.mark.parametrize("pid", [100, 200])
+def test_no_process_of_an_earlier_version_is_left(facts_of_3: Facts, pid: int) -> None:
+    left = replace(facts_of_3, pids_left=frozenset({pid}))
+    assert failed(left) == [ONCE]
+    assert detail(left, ONCE) == f"n1's process {pid} has not ended"
+
+
+def test_each_release_has_a_canary(facts_of_3: Facts, moment: Moment) -> None:
+    """Who went to version 3 too early is told of version 3's canary alone."""
+    permits = [
+        permit.model_copy(update={"granted_at": moment(24)})
+        if (permit.node, permit.to_version) == ("n3", 3)
+        else permit
+        for permit in last(facts_of_3).permits
+    ]
+    status = last(facts_of_3).model_copy(update={"permits": tuple(permits)})
+    assert failed(replace(facts_of_3, status=status)) == ["the other nodes waited for the canary of version 3"]

@@ -22,8 +22,7 @@ def view(upgraded: int = 2) -> View:
     return View(
         step="Nodes upgrade, while clients of both versions keep calling",
         elapsed_s=73.4,
-        from_version=Version(1),
-        to_version=Version(2),
+        versions=(Version(1), Version(2)),
         nodes=tuple(
             NodeRow(
                 id=NodeId(f"n{index + 1}"),
@@ -68,6 +67,24 @@ def test_the_table_fits(width: int) -> None:
     assert "1,234,567 calls" in text
     assert "0 failed" in text
     assert "1:13" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_three_versions_fit(width: int) -> None:
+    """Each with its column and its rate; what was refused rightly is no failure."""
+    rows = tuple(replace(row, answered={1: 123_456, 2: 7_890, 3: 4_321}) for row in view().nodes)
+    rates = {Version(number): 95.0 for number in (1, 2, 3)}
+    three = replace(
+        view(), versions=(Version(1), Version(2), Version(3)), nodes=rows, rates=rates, refused=1_234, done=0.5
+    )
+    lines = lines_of(render(three), width)
+    assert all(len(line.rstrip()) <= width for line in lines)
+    text = "\n".join(lines)
+    assert "…" not in text
+    assert all(f"v{number} calls" in text and f"v{number}   95 calls/s" in text for number in (1, 2, 3))
+    assert all("123,456" in line and "4,321" in line for line in lines if line.strip().startswith("n1 "))
+    assert "0 failed   1,234 rightly refused" in text
+    assert "0 of 6 on version 3" in text
 
 
 @pytest.mark.parametrize("text", ["[/]", "[bold]x", "[/bold]"])

@@ -1,9 +1,10 @@
 """A worker does what lines of JSON say, counts every call before it answers, and ends with its input."""
 
 import asyncio
+import copy
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import grpc.aio
 import pytest
 
 from segue.demo.blocks import BLOCK_BYTES, RandomBlock, block_at, block_count, cut
+from segue.demo.counted import CountedClient
 from segue.demo.worker import Setup, Worker
 from segue.model.ids import Version
 
@@ -21,6 +23,8 @@ Line = dict[str, Any]
 
 class FakeClient:
     """A block store in a dictionary; `broken` keys come back changed, and `down` fails every call."""
+
+    private_ends = "UNAVAILABLE"
 
     def __init__(self, blocks: dict[str, bytes] | None = None) -> None:
         self.blocks = {} if blocks is None else blocks
@@ -48,6 +52,32 @@ class FakeClient:
         if self.down:
             empty = grpc.aio.Metadata()
             raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, empty, empty, details="nobody is there")
+
+
+class FakePrivateClient(FakeClient):
+    """One that also has private blocks, each for the users that were named, of all clients that are made of it."""
+
+    private_ends = "PERMISSION_DENIED"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.user = ""
+        self.readers: dict[str, set[str]] = {}
+
+    def as_user(self, user: str) -> "FakePrivateClient":
+        other = copy.copy(self)
+        other.user = user
+        return other
+
+    async def put_private(self, data: bytes, readers: Sequence[str]) -> str:
+        self.readers[self.key_of(data)] = {self.user, *readers}
+        return await self.put(data)
+
+    async def get(self, key: str) -> bytes:
+        if self.user not in self.readers.get(key, {self.user}):
+            empty = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(grpc.StatusCode.PERMISSION_DENIED, empty, empty, details="not for you")
+        return await super().get(key)
 
 
 class Told:
@@ -173,11 +203,54 @@ async def test_reads_what_clients_of_the_other_version_have_put(working: Working
     client = FakeClient()
     block = RandomBlock(seed=7, version=Version(2), number=1)
     async with working(client) as told:
-        told.lines.feed_data(json.dumps({"heard": [[2, 1]]}).encode() + b"\n")
+        told.lines.feed_data(json.dumps({"heard": [[2, 1]], "private": False}).encode() + b"\n")
         await told.ask(id=1, do="load", files=[])  # nothing else is there to be got, and this block is missing
         failed = await told.until(lambda line: "tally" in line and line["tally"]["failed"])
         assert client.key_of(block.data()) in failed["tally"]["failures"][0]["text"]
         await told.ask(id=2, do="stop")
+
+
+async def test_private_blocks_are_put_got_and_tried(working: Working) -> None:
+    """A refusal that must be is a call that went well; others hear of private blocks apart."""
+    client = FakePrivateClient()
+    async with working(client) as told:
+        await told.ask(id=1, do="load", files=[])
+        for count in ("put", "put_private", "admitted", "refused"):
+            await told.until(lambda line, count=count: "tally" in line and line["tally"][count])
+        await told.ask(id=2, do="stop")
+        assert (told.total("failed"), told.total("leaked")) == (0, 0)
+    tallies = [line["tally"] for line in told.said if "tally" in line]
+    assert {status for tally in tallies for status in tally["refused"]} == {"PERMISSION_DENIED"}
+    for number in (number for tally in tallies for number in tally["put_private"]):
+        key = client.key_of(RandomBlock(seed=7, version=Version(1), number=number, private=True).data())
+        assert client.readers[key] == {"ann", "ben"}
+
+
+@pytest.mark.parametrize(("down", "failed", "leaked", "refused"), [(True, 0, 0, 1), (False, 1, 1, 0)])
+async def test_clients_without_private_blocks_try_those_of_others(
+    down: bool, failed: int, leaked: int, refused: int, working: Working
+) -> None:
+    """It must end as their version says; to get one is a failure."""
+    client = FakeClient()
+    block = RandomBlock(seed=7, version=Version(3), number=1, private=True)
+    client.blocks[client.key_of(block.data())] = block.data()
+    client.down = down
+    counted = CountedClient(client)
+    assert await counted.try_private(block.data()) == bool(refused)
+    counts = counted.take_counts()
+    assert (counts["calls"], counts["failed"], counts["leaked"]) == (1, failed, leaked)
+    assert counts["refused"] == ({"UNAVAILABLE": 1} if refused else {})
+    async with working(client) as told:
+        told.lines.feed_data(json.dumps({"heard": [[3, 1]], "private": True}).encode() + b"\n")
+        await told.ask(id=1, do="load", files=[])
+        await told.until(lambda line: "tally" in line and (line["tally"]["refused"] or line["tally"]["leaked"]))
+        await told.ask(id=2, do="stop")
+
+
+async def test_a_private_block_that_is_refused_otherwise_is_a_failed_call() -> None:
+    counted = CountedClient(FakePrivateClient())
+    assert not await counted.try_private(b"never put")
+    assert counted.take_counts()["failed"] == 1
 
 
 async def test_ends_with_its_input_under_load(working: Working) -> None:

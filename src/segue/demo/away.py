@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from segue.schedule.rules import Budget
+from segue.schedule.rules import Budget, Rules
 from segue.wire.messages import NodeStatus, PermitStatus
 
 
@@ -88,3 +88,12 @@ def allowed_away(nodes: Sequence[NodeStatus], budgets: Iterable[Budget]) -> int:
     """Return how many nodes of the whole system may be away at once, by all budgets together."""
     limits = [budget.limit * len({group_of(node, budget) for node in nodes}) for budget in budgets]
     return min([len(nodes), *limits])
+
+
+def loosest(rules: Iterable[Rules]) -> Sequence[Budget]:
+    """Return the budgets that hold while upgrades by several schedules go on: of each kind, the largest."""
+    limits: dict[str | None, int] = {}
+    for one in rules:
+        for budget in one.budgets:
+            limits[budget.per] = max(budget.limit, limits.get(budget.per, 0))
+    return [Budget(limit=limit, per=per) for per, limit in limits.items()]

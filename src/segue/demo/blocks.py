@@ -43,13 +43,15 @@ class RandomBlock:
         seed: of the demo.
         version: of the client that puts it.
         number: in the order of its making.
+        private: whether it is put for some and not for others.
     """
 
     seed: int
     version: Version
     number: int
+    private: bool = False
 
     def data(self) -> bytes:
         """Return the block: the same bytes every time."""
-        source = random.Random(f"{self.seed}/{self.version}/{self.number}")
+        source = random.Random(f"{self.seed}/{self.version}/{'private ' if self.private else ''}{self.number}")
         return source.randbytes(source.randint(*_RANDOM_BYTES))

@@ -31,12 +31,12 @@ class Heard:
 
     Attributes:
         tally: takes each tally.
-        put: takes the numbers of the random blocks that were put.
+        put: takes the numbers of the random blocks that were put, and whether they are private.
         progress: takes how many files of the command under way are done.
     """
 
     tally: Callable[[Tally], None]
-    put: Callable[[Version, Sequence[int]], None]
+    put: Callable[[Version, Sequence[int], bool], None]
     progress: Callable[[Version, int], None]
 
 
@@ -81,9 +81,9 @@ class Clients:
         """Let every caller end its call, and begin no more."""
         await self._ask(do="stop")
 
-    def hear_of(self, version: Version, numbers: Sequence[int]) -> None:
+    def hear_of(self, version: Version, numbers: Sequence[int], private: bool) -> None:
         """Tell of random blocks that clients of another version have put."""
-        self._say({"heard": [[version, number] for number in numbers]})
+        self._say({"heard": [[version, number] for number in numbers], "private": private})
 
     async def _ask(self, *, calls: bool = False, **command: Any) -> Mapping[str, Any]:
         self._next_id += 1
@@ -143,12 +143,16 @@ class Clients:
                 failed=tally["failed"],
                 size_bytes=tally["size_bytes"],
                 failures=tuple(Failure(**failure) for failure in tally["failures"]),
+                admitted=tally["admitted"],
+                refused=tally["refused"],
+                leaked=tally["leaked"],
             )
         )
         if tally["calls"]:
             self._put_off()
-        if tally["put"]:
-            self._heard.put(self.version, tally["put"])
+        for private, numbers in ((False, tally["put"]), (True, tally["put_private"])):
+            if numbers:
+                self._heard.put(self.version, numbers, private)
 
     def _put_off(self) -> None:
         until_s = asyncio.get_running_loop().time() + _ANSWER_S

@@ -1,7 +1,7 @@
 """What the demo observed, as frozen data: the verdict and the report are made from this alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from segue.model.ids import NodeId, Version
@@ -37,12 +37,18 @@ class ClientCalls:
         calls: that ended, one way or the other.
         failed: of these.
         failures: the first few of them.
+        admitted: private blocks that came back, as they were, to those who may read them.
+        refused: tries at private blocks that were refused as they must be: `{reason or status: how many}`.
+        leaked: tries at private blocks that were not refused; they are among those that failed.
     """
 
     version: Version
     calls: int
     failed: int
     failures: tuple[Failure, ...] = ()
+    admitted: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    leaked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,35 +77,45 @@ class Facts:
     Attributes:
         seed: what the load was drawn from.
         duration_s: of the whole demo.
-        from_version: what ran first.
-        to_version: what was published under load.
+        versions: the one that ran first, and those that were published under load, in order.
+        private: whether clients of the last can put private blocks.
         nodes: that were started.
         files: how many were stored.
         size_bytes: of them all.
-        published_at: when `to_version` was published (UTC); None if it was not.
+        published_at: `{version: when it was published (UTC)}`, of those that were.
         calls: the clients' calls, a row per version.
-        pids_before: `{node: pid of its process before the publication}`.
+        pids_before: `{node: pid of its process before the first publication under load}`.
         pids_seen: `{node: every pid that its status ever showed, in order}`.
-        pids_left: of `pids_before`, the processes that had not ended long after the upgrade.
+        pids_left: of those seen, the processes that were replaced and had not ended long after.
         samples: readings made during the upgrade.
         readings: readings of everything, made after it.
-        rules: of the schedule that led from one version to the other.
+        rules: `{version: of the schedule that led to it}`.
         status: the last that was asked for; None if none was had.
     """
 
     seed: int
     duration_s: float
-    from_version: Version
-    to_version: Version
+    versions: tuple[Version, ...]
+    private: bool
     nodes: tuple[NodeId, ...]
     files: int
     size_bytes: int
-    published_at: datetime | None
+    published_at: Mapping[Version, datetime]
     calls: tuple[ClientCalls, ...]
     pids_before: Mapping[NodeId, int]
     pids_seen: Mapping[NodeId, tuple[int, ...]]
     pids_left: frozenset[int]
     samples: tuple[Reading, ...]
     readings: tuple[Reading, ...]
-    rules: Rules
+    rules: Mapping[Version, Rules]
     status: SystemStatus | None
+
+    @property
+    def from_version(self) -> Version:
+        """What ran first."""
+        return self.versions[0]
+
+    @property
+    def to_version(self) -> Version:
+        """What was published last."""
+        return self.versions[-1]

@@ -3,8 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from asyncio import TaskGroup
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,15 +24,15 @@ from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.wire.client import UpgradeServer
 
 SYSTEM, CLASS = SystemName("blockstore"), ClassName("BlockNode")
-OLD, NEW = Version(1), Version(2)
-
 _POLL_S = 0.25
 _START_LIMIT_S = 60.0
 _ROLLOUT_LIMIT_S = 120.0
 #: Old processes stay for about a connection's age, to forward what still comes to them.
 _DRAIN_LIMIT_S = 30.0
-#: Load of version 1 alone, and of both on upgraded nodes.
+#: Load of the first version alone, and of all on upgraded nodes.
 _BEFORE_S, _AFTER_S = 4.0, 6.0
+#: Between two releases: so short that nodes are still on their way to the one when the other comes.
+_NEXT_RELEASE_S = 3.0
 #: After the load, for the nodes' last counts to reach the upgrade server.
 _SETTLE_S = 2.0
 _SAMPLE_FILES, _SAMPLE_PAUSE_S = 8, 0.25
@@ -67,7 +68,8 @@ class MainJob:
     def __init__(self, setting: Setting, watch: Watch) -> None:
         self._setting = setting
         self._watch = watch
-        self._seen = Observer((OLD, NEW))
+        self._versions = tuple(setting.example.releases)
+        self._seen = Observer(self._versions)
         local = LocalSettings(system=SYSTEM, class_name=CLASS, nodes=setting.nodes)
         self._fleet = LocalSystem(setting.folder, local)
         self._clients: list[Clients] = []
@@ -82,72 +84,94 @@ class MainJob:
             SegueError: a process did not start, or ended of itself.
         """
         async with self._fleet as fleet, UpgradeServer(fleet.url) as server:
-            second = await self._begin()
-            async with self._background(server), self._speaking(OLD) as old:
+            bundles = await self._begin()
+            async with self._background(server), AsyncExitStack() as speaking:
+                first = await speaking.enter_async_context(self._speaking(self._versions[0]))
                 await self._start_nodes()
-                await self._store(old)
-                await self._load_old(old)
-                async with self._speaking(NEW) as new:
-                    await self._publish(second)
-                    await self._roll_out(old, new)
-                    await self._wind_up(old, new)
+                await self._store(first)
+                await self._load_first(first)
+                others = [await speaking.enter_async_context(self._speaking(version)) for version in self._versions[1:]]
+                upgraded = await self._upgrade(first, others, bundles)
+                await self._load_upgraded(upgraded=upgraded)
+                await self._wind_up()
         return self._facts(), self._timeline()
 
-    async def _begin(self) -> Path:
-        """Start the upgrade server, publish version 1, and return version 2's bundle."""
+    async def _begin(self) -> Mapping[Version, Path]:
+        """Start the upgrade server, publish the first version, and return `{version: its bundle}`."""
         self._step("Starting the upgrade server, building the releases")
         fleet, releases = self._fleet, self._setting.example.releases
         await fleet.start_server()
-        async with asyncio.TaskGroup() as group:
-            first = group.create_task(fleet.build(releases[0]))
-            second = group.create_task(fleet.build(releases[1], releases[0]))
-        self._step(f"Publishing version {OLD}")
+        async with TaskGroup() as group:
+            building = {
+                version: group.create_task(fleet.build(folder, releases.get(Version(version - 1))))
+                for version, folder in releases.items()
+            }
+        bundles = {version: built.result() for version, built in building.items()}
+        self._step(f"Publishing version {self._versions[0]}")
         await fleet.until_listening()
-        await fleet.publish(first.result())
-        return second.result()
+        await fleet.publish(bundles[self._versions[0]])
+        return bundles
 
     async def _start_nodes(self) -> None:
-        self._step(f"Starting {self._setting.nodes} nodes on version {OLD}")
+        version = self._versions[0]
+        self._step(f"Starting {self._setting.nodes} nodes on version {version}")
         await self._fleet.start_nodes()
-        if not await self._reached(lambda: self._all_serve(OLD), _START_LIMIT_S):
-            raise SegueError(f"not all nodes served version {OLD} after {_START_LIMIT_S:.0f} s: {self._states()}")
+        if not await self._reached(lambda: self._all_serve(version), _START_LIMIT_S):
+            raise SegueError(f"not all nodes served version {version} after {_START_LIMIT_S:.0f} s: {self._states()}")
 
-    async def _store(self, old: Clients) -> None:
+    async def _store(self, clients: Clients) -> None:
         files = self._setting.source.files
         words = f"{len(files):,} files, {self._setting.source.size_bytes / 1e6:.1f} MB"
-        self._step(f"Storing {words}, through version {OLD} clients", files=len(files))
-        await old.store(files)
+        self._step(f"Storing {words}, through version {clients.version} clients", files=len(files))
+        await clients.store(files)
 
-    async def _load_old(self, old: Clients) -> None:
-        self._step(f"Version {OLD} clients put and get at random")
+    async def _load_first(self, clients: Clients) -> None:
+        self._step(f"Version {clients.version} clients put and get at random")
         self._load_began_s = time.time()
-        await old.load(self._setting.source.files)
+        await clients.load(self._setting.source.files)
         await asyncio.sleep(_BEFORE_S)
         self._pids_before = {node: status.pid for node, status in self._seen.nodes().items() if status.pid is not None}
 
-    async def _publish(self, bundle: Path) -> None:
-        self._step(f"Publishing version {NEW}, while version {OLD} clients keep calling")
-        await self._fleet.publish(bundle)
-
-    async def _roll_out(self, old: Clients, new: Clients) -> None:
-        """Let the nodes upgrade under both versions' load, and sample files meanwhile."""
-        self._step("Nodes upgrade, while clients of both versions keep calling")
-        await new.load(self._setting.source.files)
-        async with asyncio.TaskGroup() as group:
-            sampling = [group.create_task(self._sample(clients)) for clients in (old, new)]
-            upgraded = await self._reached(lambda: self._all_serve(NEW), _ROLLOUT_LIMIT_S)
+    async def _upgrade(self, first: Clients, others: Sequence[Clients], bundles: Mapping[Version, Path]) -> bool:
+        """Publish release after release under the load of all that are out, and say whether all nodes upgraded."""
+        async with TaskGroup() as group:
+            sampling = [group.create_task(self._sample(first))]
+            for clients in others:
+                await self._publish(clients.version, bundles[clients.version])
+                await clients.load(self._setting.source.files)
+                sampling.append(group.create_task(self._sample(clients)))
+                if clients is not others[-1]:
+                    await asyncio.sleep(_NEXT_RELEASE_S)
+            upgraded = await self._rolled_out()
             for task in sampling:
                 task.cancel()
-        state = (
-            f"Every node runs version {NEW}" if upgraded else f"After {_ROLLOUT_LIMIT_S:.0f} s not all nodes upgraded"
-        )
+        return upgraded
+
+    async def _publish(self, version: Version, bundle: Path) -> None:
+        callers = _and([f"{other}" for other in self._versions if other < version])
+        self._step(f"Publishing version {version}, while clients of version {callers} keep calling")
+        await self._fleet.publish(bundle)
+
+    async def _rolled_out(self) -> bool:
+        """Wait for the nodes to upgrade, and say whether all did."""
+        self._step(f"Nodes upgrade, while clients of version {_and(list(map(str, self._versions)))} keep calling")
+        limit_s = _ROLLOUT_LIMIT_S * (len(self._versions) - 1)
+        return await self._reached(lambda: self._all_serve(self._versions[-1]), limit_s)
+
+    async def _load_upgraded(self, *, upgraded: bool) -> None:
+        """Let the load go on for a while, and the processes that were replaced end."""
+        newest = self._versions[-1]
+        state = f"Every node runs version {newest}" if upgraded else f"Not all nodes came to version {newest} in time"
         self._step(f"{state}: the load goes on for a while")
         await asyncio.sleep(_AFTER_S)
-        await self._reached(lambda: not self._alive_before(), _DRAIN_LIMIT_S)
-        self._pids_left = self._alive_before()
+        await self._reached(lambda: not self._replaced_alive(), _DRAIN_LIMIT_S)
+        self._pids_left = self._replaced_alive()
 
-    def _alive_before(self) -> frozenset[int]:
-        return frozenset(pid for pid in self._pids_before.values() if is_alive(pid))
+    def _replaced_alive(self) -> frozenset[int]:
+        """Return the processes that were a node's, are not any more, and have not ended."""
+        current = {status.pid for status in self._seen.nodes().values()}
+        seen = {pid for pids in self._seen.pids_seen.values() for pid in pids} | set(self._pids_before.values())
+        return frozenset(pid for pid in seen - current if is_alive(pid))
 
     async def _sample(self, clients: Clients) -> None:
         choices = random.Random(f"{self._setting.seed}/{clients.version}/sample")
@@ -157,16 +181,17 @@ class MainJob:
             self._seen.sampled.append(reading)
             await asyncio.sleep(_SAMPLE_PAUSE_S)
 
-    async def _wind_up(self, old: Clients, new: Clients) -> None:
-        """End the load, and read everything back through both versions."""
-        async with asyncio.TaskGroup() as group:
-            for clients in (old, new):
+    async def _wind_up(self) -> None:
+        """End the load, and read everything back through every version."""
+        async with TaskGroup() as group:
+            for clients in self._clients:
                 group.create_task(clients.stop_load())
         self._load_ended_s = time.time()
-        files = self._setting.source.files
-        self._step(f"Reading {len(files):,} files back, through clients of both versions", files=2 * len(files))
-        async with asyncio.TaskGroup() as group:
-            readings = [group.create_task(clients.read(files)) for clients in (old, new)]
+        files, versions = self._setting.source.files, _and(list(map(str, self._versions)))
+        words = f"Reading {len(files):,} files back, through clients of version {versions}"
+        self._step(words, files=len(self._versions) * len(files))
+        async with TaskGroup() as group:
+            readings = [group.create_task(clients.read(files)) for clients in self._clients]
         self._seen.readings += [reading.result() for reading in readings]
         self._step("Collecting the nodes' last counts")
         await asyncio.sleep(_SETTLE_S)
@@ -174,7 +199,7 @@ class MainJob:
     @asynccontextmanager
     async def _background(self, server: UpgradeServer) -> AsyncIterator[None]:
         """Poll the status and show how it goes, as long as the context is open."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             tasks = [group.create_task(self._poll(server)), group.create_task(self._show())]
             yield
             for task in tasks:
@@ -194,10 +219,10 @@ class MainJob:
 
     @asynccontextmanager
     async def _speaking(self, version: Version) -> AsyncIterator[Clients]:
-        """Start clients of one version; they and those of the other hear of each other's puts."""
+        """Start clients of one version; they and those of the others hear of each other's puts."""
         setup = Setup(
             client=str(self._setting.example.client),
-            release=str(self._setting.example.releases[0 if version == OLD else 1]),
+            release=str(self._setting.example.releases[version]),
             version=version,
             members=dict(self._fleet.members.items()),
             root=str(self._setting.source.root),
@@ -208,10 +233,10 @@ class MainJob:
             self._clients.append(clients)
             yield clients
 
-    def _pass_on(self, version: Version, numbers: Sequence[int]) -> None:
+    def _pass_on(self, version: Version, numbers: Sequence[int], private: bool) -> None:
         for clients in self._clients:
             if clients.version != version:
-                clients.hear_of(version, numbers)
+                clients.hear_of(version, numbers, private)
 
     def _step(self, words: str, *, files: int | None = None) -> None:
         self._seen.begin(words, files=files)
@@ -238,17 +263,19 @@ class MainJob:
             return False
         return True
 
-    def _published_at(self) -> datetime | None:
+    def _published_at(self) -> Mapping[Version, datetime]:
+        """Return when each version that came under load was published, of those that were."""
         releases = self._seen.status.releases if self._seen.status else ()
-        return next((release.published_at for release in releases if release.version == NEW), None)
+        moments = {Version(release.version): release.published_at for release in releases}
+        return {version: moments[version] for version in self._versions[1:] if version in moments}
 
     def _facts(self) -> Facts:
-        seen = self._seen
+        seen, releases = self._seen, self._setting.example.releases
         return Facts(
             seed=self._setting.seed,
             duration_s=seen.elapsed_s,
-            from_version=OLD,
-            to_version=NEW,
+            versions=self._versions,
+            private=self._versions[-1] >= self._setting.example.private_since,
             nodes=tuple(self._fleet.members),
             files=len(self._setting.source.files),
             size_bytes=self._setting.source.size_bytes,
@@ -259,13 +286,22 @@ class MainJob:
             pids_left=self._pids_left,
             samples=tuple(seen.sampled),
             readings=tuple(seen.readings),
-            rules=rules_of(self._setting.example.releases[1], CLASS),
+            rules={version: rules_of(releases[version], CLASS) for version in self._versions[1:]},
             status=seen.status,
         )
 
     def _timeline(self) -> Timeline | None:
         published_at = self._published_at()
-        if self._seen.status is None or published_at is None:
+        if self._seen.status is None or not published_at:
             return None
-        window = Window(start_s=self._load_began_s, end_s=self._load_ended_s, zero_s=published_at.timestamp())
-        return draw_up(self._seen.status, self._seen.samples, self._seen.tallies, window, (OLD, NEW))
+        window = Window(
+            start_s=self._load_began_s,
+            end_s=self._load_ended_s,
+            published_s=tuple(moment.timestamp() for moment in published_at.values()),
+        )
+        return draw_up(self._seen.status, self._seen.samples, self._seen.tallies, window, self._versions)
+
+
+def _and(texts: Sequence[str]) -> str:
+    """Return a list in words: `1`, `1 and 2`, `1, 2 and 3`."""
+    return " and ".join([*([", ".join(texts[:-1])] if texts[:-1] else []), *texts[-1:]])

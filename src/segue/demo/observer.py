@@ -1,7 +1,7 @@
 """Gathers what the demo sees while it runs: statuses, tallies, readings."""
 
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 
 from segue.demo.facts import ClientCalls, Failure, Reading
@@ -17,7 +17,7 @@ _RATE_OVER_S = 2.0
 class Observer:
     """All that was seen until now; told of things in sync methods, asked by the script and the watch."""
 
-    def __init__(self, versions: tuple[Version, Version]) -> None:
+    def __init__(self, versions: tuple[Version, ...]) -> None:
         self.versions = versions
         self.status: SystemStatus | None = None
         self.samples: list[NodeSample] = []
@@ -31,8 +31,9 @@ class Observer:
         self._began_s = time.monotonic()
         self._pids: dict[NodeId, list[int]] = defaultdict(list)
         self._recent: deque[Tally] = deque()
-        self._calls: dict[Version, int] = defaultdict(int)
-        self._failed: dict[Version, int] = defaultdict(int)
+        #: `{version of the clients: {what was counted: how many}}`
+        self._counts: dict[Version, Counter[str]] = defaultdict(Counter)
+        self._refused: dict[Version, Counter[str]] = defaultdict(Counter)
         self._failures: dict[Version, list[Failure]] = defaultdict(list)
 
     @property
@@ -59,14 +60,24 @@ class Observer:
             pids = self._pids[NodeId(node.id)]
             if node.pid is not None and node.pid not in pids:
                 pids.append(node.pid)
-            self.samples.append(NodeSample(at_s=now_s, node=NodeId(node.id), version=node.version, phase=node.phase))
+            self.samples.append(
+                NodeSample(
+                    at_s=now_s,
+                    node=NodeId(node.id),
+                    version=node.version,
+                    phase=node.phase,
+                    answered=frozenset(Version(version) for version, calls in node.answered.items() if calls),
+                )
+            )
 
     def see_tally(self, tally: Tally) -> None:
         """Take note of what clients did."""
         self.tallies.append(tally)
         self._recent.append(tally)
-        self._calls[tally.version] += tally.calls
-        self._failed[tally.version] += tally.failed
+        self._counts[tally.version].update(
+            calls=tally.calls, failed=tally.failed, admitted=tally.admitted, leaked=tally.leaked
+        )
+        self._refused[tally.version].update(tally.refused)
         kept = self._failures[tally.version]
         kept += tally.failures[: _FAILURES_KEPT - len(kept)]
 
@@ -83,9 +94,12 @@ class Observer:
         return tuple(
             ClientCalls(
                 version=version,
-                calls=self._calls[version],
-                failed=self._failed[version],
+                calls=self._counts[version]["calls"],
+                failed=self._counts[version]["failed"],
                 failures=tuple(self._failures[version]),
+                admitted=self._counts[version]["admitted"],
+                refused=dict(self._refused[version]),
+                leaked=self._counts[version]["leaked"],
             )
             for version in self.versions
         )
@@ -95,14 +109,17 @@ class Observer:
         return View(
             step=self.step,
             elapsed_s=self.elapsed_s,
-            from_version=self.versions[0],
-            to_version=self.versions[1],
+            versions=self.versions,
             nodes=tuple(_row(node) for node in self.status.nodes) if self.status else (),
             rates=self._rates(),
-            calls=sum(self._calls.values()),
-            failed=sum(self._failed.values()),
+            calls=self._counted("calls"),
+            failed=self._counted("failed"),
+            refused=sum(refused.total() for refused in self._refused.values()),
             done=min(1.0, sum(self.files_done.values()) / self.files_to_do) if self.files_to_do else None,
         )
+
+    def _counted(self, what: str) -> int:
+        return sum(counts[what] for counts in self._counts.values())
 
     def _rates(self) -> dict[Version, float]:
         since_s = time.time() - _RATE_OVER_S

@@ -3,12 +3,12 @@
 import importlib.util
 import os
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from segue.errors import OperatorError
-from segue.model.ids import ClassName
+from segue.model.ids import ClassName, Version
 from segue.release.manifest import read_manifest
 from segue.schedule.rules import Rules
 
@@ -16,6 +16,10 @@ from segue.schedule.rules import Rules
 NODES_MAX = 32
 #: A block lies on three nodes, so fewer cannot hold it.
 NODES_MIN = 3
+#: With fewer there is nothing to upgrade.
+_VERSIONS_MIN = 2
+#: The first version of the block store that has private blocks.
+_PRIVATE_SINCE = Version(3)
 
 _NOT_THE_LIBRARY = {"site-packages", "dist-packages", "__pycache__"}
 
@@ -25,6 +29,7 @@ class DemoOptions:
     """How to run the demo.
 
     Attributes:
+        to: the version that the nodes go to, one after the other from version 1.
         data: the folder whose files are stored; None for the source of Python's standard library.
         nodes: how many nodes, 3 to 32.
         report: the folder that `report.json` and `timeline.png` go into; it is made if it is not there.
@@ -35,6 +40,7 @@ class DemoOptions:
         OperatorError: a value is out of its range, or `data` is no folder.
     """
 
+    to: int = 2
     data: Path | None = None
     nodes: int = 6
     report: Path = field(default_factory=lambda: Path("demo-report"))
@@ -97,28 +103,35 @@ class Example:
 
     Attributes:
         client: the module that opens clients of any version.
-        releases: the folders of version 1 and version 2.
+        releases: `{version: the folder of its release}`, in order, from version 1 on.
+        private_since: the first version whose clients can put private blocks.
     """
 
     client: Path
-    releases: tuple[Path, Path]
+    releases: Mapping[Version, Path]
+    private_since: Version
 
 
-def find_example() -> Example:
-    """Find the block store's releases.
+def find_example(to: int) -> Example:
+    """Find the block store's releases, from version 1 to version `to`.
 
     Raises:
-        OperatorError: Segue was installed without its repository around it.
+        OperatorError: Segue was installed without its repository around it, or there is no such release.
     """
     folder = Path(__file__).resolve().parents[3] / "examples" / "blockstore"
-    example = Example(client=folder / "client.py", releases=(folder / "blockstore-1", folder / "blockstore-2"))
-    missing = [path for path in (example.client, *example.releases) if not path.exists()]
-    if missing:
+    there: dict[Version, Path] = {}
+    while (release := folder / f"blockstore-{len(there) + 1}").exists():
+        there[Version(len(there) + 1)] = release
+    client = folder / "client.py"
+    if len(there) < _VERSIONS_MIN or not client.exists():
         raise OperatorError(
-            f"{missing[0]} is not there: the demo upgrades the block store of Segue's repository; "
+            f"{folder} is not whole: the demo upgrades the block store of Segue's repository; "
             "clone the repository and run `make demo` in it"
         )
-    return example
+    if not _VERSIONS_MIN <= to <= len(there):
+        raise OperatorError(f"--to {to}: give {_VERSIONS_MIN} to {len(there)}, the block store has so many versions")
+    releases = {version: release for version, release in there.items() if version <= to}
+    return Example(client=client, releases=releases, private_since=_PRIVATE_SINCE)
 
 
 def rules_of(release: Path, name: ClassName) -> Rules:

@@ -5,6 +5,7 @@ matplotlib keeps in its own folder can be told where to go before it is imported
 """
 
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,9 +18,10 @@ from matplotlib.legend_handler import HandlerBase
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import Transform
 
+from segue.demo.palette import color_of
 from segue.demo.timeline import Lane, Span, Timeline, from_json, smoothed
+from segue.model.ids import Version
 
-OLD, NEW = "#4a7ab5", "#e0893b"
 AWAY, FAILED, INK, FAINT = "#2b2b33", "#c8283c", "#26262e", "#8a8a96"
 
 #: Inches and dots per inch: 1600 x 900 pixels, of which a README shows about half the width.
@@ -30,7 +32,9 @@ _LANES_THAT_FIT, _LANE_INCHES = 8, 0.45
 
 #: A pause of a tenth of a second would be thinner than a pixel.
 _AWAY_SHOWN_SHARE = 0.0035
-_LANE_HEIGHT, _STRIP_HEIGHT = 0.62, 0.15
+_LANE_HEIGHT, _STRIP_HEIGHT, _STRIPS_HEIGHT = 0.62, 0.15, 0.24
+#: What `away 123 ms` needs of the width; where it does not fit, it is left out.
+_WORDS_SHARE = 0.1
 
 
 def draw(timeline: Timeline, path: Path) -> None:
@@ -68,8 +72,9 @@ def _figure(timeline: Timeline) -> Figure:
     _draw_rates(rates, timeline)
     _draw_failed(failed, timeline)
     for axes in (lanes, rates, failed):
-        axes.axvline(0, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=5)
-    _name_publication(lanes, timeline)
+        for moment_s in timeline.published:
+            axes.axvline(moment_s, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=5)
+    _name_publications(lanes, timeline)
     _legend(figure, timeline, height)
     figure.align_ylabels([rates, failed])
     return figure
@@ -80,8 +85,8 @@ def _title(figure: Figure, timeline: Timeline, height: float) -> None:
     seen = "no call failed" if not failed else f"{failed:,} failed"
     nodes = len(timeline.lanes)
     figure.text(
-        0.012, 1 - 0.27 / height, f"{nodes} nodes go from version {timeline.from_version} to version "
-        f"{timeline.to_version} while clients of both call them", fontsize=18, fontweight="bold", va="center",
+        0.012, 1 - 0.27 / height, f"{nodes} nodes go from version {timeline.versions[0]} to version "
+        f"{timeline.versions[-1]} while clients of each version call them", fontsize=18, fontweight="bold", va="center",
     )  # fmt: skip
     figure.text(
         0.012, 1 - 0.6 / height,
@@ -93,7 +98,7 @@ def _title(figure: Figure, timeline: Timeline, height: float) -> None:
 def _draw_lanes(axes: Axes, timeline: Timeline) -> None:
     for index, lane in enumerate(timeline.lanes):
         for span in lane.spans:
-            _draw_span(axes, index, span)
+            _draw_span(axes, index, span, timeline)
         _draw_away(axes, index, lane, timeline)
     axes.set_ylim(len(timeline.lanes) - 0.5, -0.5)
     axes.set_xlim(timeline.start_s, timeline.end_s)
@@ -108,34 +113,42 @@ def _lane_name(lane: Lane) -> str:
     return f"{lane.node}  zone {lane.zone}" if lane.zone else lane.node
 
 
-def _draw_span(axes: Axes, index: int, span: Span) -> None:
-    """Draw what the node runs as a bar, and what it simulates as a strip along its foot."""
-    if span.kind == "away":
+def _draw_span(axes: Axes, index: int, span: Span, timeline: Timeline) -> None:
+    """Draw what the node runs as a bar, and what it simulates as strips along its foot, the newest lowest."""
+    if span.runs is None:
         return
-    runs, simulates = {"old": (OLD, None), "simulating": (OLD, NEW), "new": (NEW, OLD)}[span.kind]
     width, top = span.end_s - span.start_s, index - _LANE_HEIGHT / 2
-    axes.add_patch(Rectangle((span.start_s, top), width, _LANE_HEIGHT, facecolor=runs, linewidth=0))
-    if simulates:
-        strip = index + _LANE_HEIGHT / 2 - _STRIP_HEIGHT
-        axes.add_patch(Rectangle((span.start_s, strip), width, _STRIP_HEIGHT, facecolor=simulates, linewidth=0))
+    axes.add_patch(Rectangle((span.start_s, top), width, _LANE_HEIGHT, facecolor=color_of(span.runs), linewidth=0))
+    tall = _strip_height(timeline)
+    for number, version in enumerate(reversed(span.simulates), start=1):
+        strip, face = index + _LANE_HEIGHT / 2 - number * tall, color_of(version)
+        axes.add_patch(Rectangle((span.start_s, strip), width, tall, facecolor=face, linewidth=0))
         axes.plot((span.start_s, span.end_s), (strip, strip), color="white", linewidth=1.2, solid_capstyle="butt")
 
 
 def _draw_away(axes: Axes, index: int, lane: Lane, timeline: Timeline) -> None:
     least_s = (timeline.end_s - timeline.start_s) * _AWAY_SHOWN_SHARE
-    for span in lane.spans:
-        if span.kind != "away":
-            continue
+    needed_s = (timeline.end_s - timeline.start_s) * _WORDS_SHARE
+    free_from_s, strips = timeline.start_s, (len(timeline.versions) - 1) * _strip_height(timeline)
+    away = [span for span in lane.spans if span.runs is None]
+    for span, after in zip_longest(away, away[1:]):
         width = max(span.end_s - span.start_s, least_s)
         bottom, height = index - _LANE_HEIGHT / 2 - 0.06, _LANE_HEIGHT + 0.12
         axes.add_patch(Rectangle((span.start_s, bottom), width, height, facecolor=AWAY, linewidth=0, zorder=3))
-        if lane.pause_ms is not None:
-            at_right_edge = span.end_s > timeline.end_s - 0.12 * (timeline.end_s - timeline.start_s)
-            beside = span.start_s - 1.5 * least_s if at_right_edge else span.start_s + width + 1.5 * least_s
+        left_s, right_s = span.start_s - 1.5 * least_s, span.start_s + width + 1.5 * least_s
+        fits_right = right_s + needed_s <= (after.start_s if after else timeline.end_s)
+        fits_left = free_from_s + needed_s <= left_s
+        if span.pause_ms is not None and (fits_right or fits_left):
             axes.text(
-                beside, index - _STRIP_HEIGHT / 2, f"away {_milliseconds(lane.pause_ms)}",
-                ha="right" if at_right_edge else "left", color="white", fontsize=11.5, va="center", zorder=4,
+                right_s if fits_right else left_s, index - strips / 2, f"away {_milliseconds(span.pause_ms)}",
+                ha="left" if fits_right else "right", color="white", fontsize=11.5, va="center", zorder=4,
             )  # fmt: skip
+        free_from_s = right_s + (needed_s if fits_right else 0)
+
+
+def _strip_height(timeline: Timeline) -> float:
+    """Return the height of one strip: all that there can be leave room for words above them."""
+    return min(_STRIP_HEIGHT, _STRIPS_HEIGHT / (len(timeline.versions) - 1))
 
 
 def _milliseconds(value: float) -> str:
@@ -145,7 +158,8 @@ def _milliseconds(value: float) -> str:
 def _draw_rates(axes: Axes, timeline: Timeline) -> None:
     centres = [timeline.start_s + (index + 0.5) * timeline.bin_s for index in range(len(timeline.failed))]
     smooth_rates = [smoothed(rate, timeline) for rate in timeline.rates]
-    for smooth, color in zip(smooth_rates, (OLD, NEW), strict=True):
+    for rate, smooth in zip(timeline.rates, smooth_rates, strict=True):
+        color = color_of(rate.version)
         axes.fill_between(centres, smooth, color=color, alpha=0.16, linewidth=0)
         axes.plot(centres, smooth, color=color, linewidth=2.2)
     axes.set_ylim(0, 1.12 * max((max(smooth, default=0.0) for smooth in smooth_rates), default=1.0) or 1.0)
@@ -167,7 +181,7 @@ def _draw_failed(axes: Axes, timeline: Timeline) -> None:
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 3},
         )  # fmt: skip
     _quiet(axes, labels=True)
-    axes.set_xlabel(f"seconds since version {timeline.to_version} was published", labelpad=6)
+    axes.set_xlabel(f"seconds since version {timeline.versions[1]} was published", labelpad=6)
 
 
 def _quiet(axes: Axes, *, labels: bool) -> None:
@@ -179,11 +193,14 @@ def _quiet(axes: Axes, *, labels: bool) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _name_publication(axes: Axes, timeline: Timeline) -> None:
-    axes.annotate(
-        f"version {timeline.to_version} is published", (0, 1), xycoords=("data", "axes fraction"), xytext=(6, 3),
-        textcoords="offset points", fontsize=11.5, va="bottom", ha="left",
-    )  # fmt: skip
+def _name_publications(axes: Axes, timeline: Timeline) -> None:
+    alone = len(timeline.published) == 1
+    for version, moment_s in zip(timeline.versions[1:], timeline.published, strict=False):
+        axes.annotate(
+            f"version {version} is published" if alone else f"version {version}",
+            (moment_s, 1), xycoords=("data", "axes fraction"), xytext=(6, 3),
+            textcoords="offset points", fontsize=11.5, va="bottom", ha="left",
+        )  # fmt: skip
 
 
 class _Simulating(Patch):
@@ -191,7 +208,16 @@ class _Simulating(Patch):
 
 
 class _SimulatingHandler(HandlerBase):
-    """Draws a small lane into the legend."""
+    """Draws a small lane into the legend.
+
+    Args:
+        runs: the version whose colour the bar has.
+        simulates: the version whose colour the strip has.
+    """
+
+    def __init__(self, runs: Version, simulates: Version) -> None:
+        super().__init__()
+        self._colors = color_of(runs), color_of(simulates)
 
     def create_artists(
         self,
@@ -206,7 +232,8 @@ class _SimulatingHandler(HandlerBase):
     ) -> list[Artist]:
         """Return the bar, the strip at its foot and the line between them."""
         left, foot, strip = -xdescent, -ydescent, height * 0.34
-        parts = ((foot, height, NEW), (foot, strip, OLD), (foot + strip, height * 0.1, "white"))
+        bar, beside = self._colors
+        parts = ((foot, height, bar), (foot, strip, beside), (foot + strip, height * 0.1, "white"))
         return [
             Rectangle((left, bottom), width, tall, facecolor=color, linewidth=0, transform=trans)
             for bottom, tall, color in parts
@@ -214,18 +241,19 @@ class _SimulatingHandler(HandlerBase):
 
 
 def _legend(figure: Figure, timeline: Timeline, height: float) -> None:
-    old, new = timeline.from_version, timeline.to_version
-    handles = [Patch(facecolor=OLD), Patch(facecolor=NEW), _Simulating(facecolor=NEW), Patch(facecolor=AWAY)]
+    first, *others = timeline.versions
+    handles: list[Patch] = [Patch(facecolor=color_of(version)) for version in timeline.versions]
+    handles += [_Simulating(), Patch(facecolor=AWAY)]
     labels = [
-        f"version {old}: nodes that run it, its clients' calls",
-        f"version {new}",
-        "strip: the version that a node simulates",
+        f"version {first}: nodes that run it, its clients' calls",
+        *(f"version {version}" for version in others),
+        "strip: the version that a node simulates" if len(others) == 1 else "strips: what a node simulates",
         "away: calls wait",
     ]
     figure.legend(
-        handles, labels, loc="center left", bbox_to_anchor=(0.006, 1 - 0.95 / height), ncols=4, frameon=False,
-        fontsize=11.5, handlelength=1.5, handleheight=0.9, columnspacing=1.8, handletextpad=0.6, borderaxespad=0.3,
-        handler_map={_Simulating: _SimulatingHandler()},
+        handles, labels, loc="center left", bbox_to_anchor=(0.006, 1 - 0.95 / height), ncols=len(handles),
+        frameon=False, fontsize=11.5, handlelength=1.5, handleheight=0.9, columnspacing=1.8, handletextpad=0.6,
+        borderaxespad=0.3, handler_map={_Simulating: _SimulatingHandler(timeline.versions[1], first)},
     )  # fmt: skip
 
 

@@ -6,12 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from segue.demo.away import absences, allowed_away, max_away
+from segue.demo.away import absences, allowed_away, loosest, max_away
 from segue.demo.facts import Facts
 from segue.demo.verdict import Check
 from segue.model.ids import NodeId
 from segue.schedule.rules import Rules
-from segue.wire.messages import NodeStatus
 
 REPORT_NAME = "report.json"
 
@@ -28,13 +27,13 @@ def compose(facts: Facts, checks: tuple[Check, ...]) -> dict[str, Any]:
         "duration_s": round(facts.duration_s, 3),
         "from_version": facts.from_version,
         "to_version": facts.to_version,
-        "published_at": facts.published_at.isoformat() if facts.published_at else None,
+        "published_at": {str(version): moment.isoformat() for version, moment in facts.published_at.items()},
         "files": _files(facts),
         "calls": _calls(facts),
         "nodes": [_node(facts, node) for node in facts.nodes],
         "max_away": max_away(absences(status.permits, status.nodes)) if status else 0,
-        "allowed_away": allowed_away(status.nodes if status else (), facts.rules.budgets),
-        "schedule": _schedule(facts.rules),
+        "allowed_away": allowed_away(status.nodes if status else (), loosest(facts.rules.values())),
+        "schedules": {str(version): _schedule(rules) for version, rules in facts.rules.items()},
         "checks": [asdict(check) for check in checks],
     }
 
@@ -54,7 +53,6 @@ def _schedule(rules: Rules) -> dict[str, Any]:
 
 
 def _files(facts: Facts) -> dict[str, Any]:
-    versions = (facts.from_version, facts.to_version)
     mismatches = [text for reading in (*facts.readings, *facts.samples) for text in reading.mismatches]
     return {
         "count": facts.files,
@@ -63,11 +61,11 @@ def _files(facts: Facts) -> dict[str, Any]:
             str(version): sum(
                 reading.files - len(reading.mismatches) for reading in facts.readings if reading.version == version
             )
-            for version in versions
+            for version in facts.versions
         },
         "sampled_during_upgrade": {
             str(version): sum(reading.files for reading in facts.samples if reading.version == version)
-            for version in versions
+            for version in facts.versions
         },
         "mismatches": len(mismatches),
         "mismatched": mismatches[:20],
@@ -84,6 +82,10 @@ def _calls(facts: Facts) -> dict[str, Any]:
         "total": sum(row.calls for row in facts.calls),
         "failed": sum(row.failed for row in facts.calls),
         "by_client_version": {str(row.version): row.calls for row in facts.calls},
+        "private": {
+            str(row.version): {"admitted": row.admitted, "refused": dict(row.refused), "leaked": row.leaked}
+            for row in facts.calls
+        },
         "failures": [asdict(failure) | {"version": row.version} for row in facts.calls for failure in row.failures],
         "matrix": [dict(zip(columns, (*kind, count), strict=True)) for kind, count in sorted(counts.items())],
     }
@@ -91,22 +93,13 @@ def _calls(facts: Facts) -> dict[str, Any]:
 
 def _node(facts: Facts, node: NodeId) -> dict[str, Any]:
     status = next((one for one in facts.status.nodes if one.id == node), None) if facts.status else None
-    row = status.upgrades[-1] if status and status.upgrades else None
+    rows = status.upgrades if status else ()
+    columns = ("from_version", "to_version", "pause_ms", "install_future_ms", "transform_ms", "transform_bytes")
     return {
         "id": node,
         "attributes": dict(status.attributes) if status else {},
-        "from_version": row.from_version if row else facts.from_version,
-        "to_version": row.to_version if row else _version_of(status),
-        "pids": list(row.pids) if row else [facts.pids_before.get(node), None],
-        "pause_ms": row.pause_ms if row else None,
-        "install_future_ms": row.install_future_ms if row else None,
-        "transform_ms": row.transform_ms if row else None,
-        "transform_bytes": row.transform_bytes if row else None,
-        "quiesced_at": row.quiesced_at.isoformat() if row else None,
-        "serving_at": row.serving_at.isoformat() if row else None,
+        "version": status.version if status else None,
+        "pids": [facts.pids_before.get(node), *(row.pids[1] for row in rows)],
+        "upgrades": [row.model_dump(mode="json", include={*columns, "quiesced_at", "serving_at"}) for row in rows],
         "failure": status.failure if status else "was not seen",
     }
-
-
-def _version_of(status: NodeStatus | None) -> int | None:
-    return status.version if status else None

@@ -50,10 +50,11 @@ def run(options: DemoOptions, console: Console | None = None) -> int:
     """
     console = console or Console()
     require_matplotlib()
-    example, source = find_example(), find_files(options.data)
+    example, source = find_example(options.to), find_files(options.data)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
     prepare(options.report)
-    console.print(f"Segue's demo: {options.nodes} nodes, seed {seed}. Ctrl-C ends it and cleans up.", highlight=False)
+    what = f"{options.nodes} nodes to version {options.to}, seed {seed}"
+    console.print(f"Segue's demo: {what}. Ctrl-C ends it and cleans up.", highlight=False)
     try:
         return asyncio.run(_until_told(_Demo(options, example, source, seed, console)))
     except Exception as error:

@@ -2,18 +2,15 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
-from typing import Literal, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import dropwhile, pairwise
+from typing import Any
 
 from segue.demo.facts import Failure
 from segue.demo.phases import AWAY, SIMULATING
 from segue.model.ids import NodeId, Version
 from segue.wire.messages import NodeStatus, SystemStatus, UpgradeRow
-
-#: What a node does: runs the old version; runs it and simulates the new one; is away; runs the new one.
-SpanKind: TypeAlias = Literal["old", "simulating", "away", "new"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +22,14 @@ class NodeSample:
         node: which.
         version: that it ran.
         phase: as in its status.
+        answered: the versions of which it had answered calls.
     """
 
     at_s: float
     node: NodeId
     version: int
     phase: str
+    answered: frozenset[Version] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +44,7 @@ class Tally:
         failed: of these.
         size_bytes: of the blocks that the calls carried.
         failures: the first few of the failed calls.
+        admitted, refused, leaked: as in `ClientCalls`.
     """
 
     version: Version
@@ -54,15 +54,27 @@ class Tally:
     failed: int
     size_bytes: int = 0
     failures: tuple[Failure, ...] = ()
+    admitted: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    leaked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A stretch of one node's lane; seconds since the publication."""
+    """A stretch of one node's lane.
 
-    kind: SpanKind
+    Attributes:
+        runs: the version that the node runs; None while it is away.
+        simulates: the versions that it answers besides, in order.
+        start_s, end_s: seconds since the first publication.
+        pause_ms: how long it was away, by its own word; None if it was not, or did not say.
+    """
+
+    runs: Version | None
+    simulates: tuple[Version, ...] = ()
     start_s: float
     end_s: float
+    pause_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +85,11 @@ class Lane:
         node: which.
         zone: where it stands.
         spans: in order of time.
-        pause_ms: how long it was away; None if it never was.
     """
 
     node: NodeId
     zone: str
     spans: tuple[Span, ...]
-    pause_ms: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +102,14 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """All that the picture shows; times in seconds since the publication.
+    """All that the picture shows; times in seconds since the first publication.
 
     Attributes:
         start_s: the left edge.
         end_s: the right edge.
         bin_s: the width of a bin; the first begins at `start_s`, the last ends at `end_s`.
-        from_version: what ran first.
-        to_version: what was published at 0.
+        versions: the one that ran first, and those that came after, in order.
+        published: when each of those that came after was published, in their order; the first at 0.
         lanes: a lane per node.
         rates: a row per version of clients.
         failed: calls that failed, per bin.
@@ -109,8 +119,8 @@ class Timeline:
     start_s: float
     end_s: float
     bin_s: float
-    from_version: Version
-    to_version: Version
+    versions: tuple[Version, ...]
+    published: tuple[float, ...]
     lanes: tuple[Lane, ...]
     rates: tuple[Rate, ...]
     failed: tuple[int, ...]
@@ -119,15 +129,23 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The stretch of time that is shown, in seconds since the epoch, and the moment that is called 0.
+    """The stretch of time that is shown, in seconds since the epoch.
 
-    No bin is wider than `bin_s`.
+    Attributes:
+        start_s, end_s: its edges.
+        published_s: when versions were published; the first of these moments is called 0.
+        bin_s: no bin is wider.
     """
 
     start_s: float
     end_s: float
-    zero_s: float
+    published_s: tuple[float, ...]
     bin_s: float = 0.5
+
+    @property
+    def zero_s(self) -> float:
+        """What is called 0."""
+        return self.published_s[0]
 
 
 def draw_up(
@@ -135,7 +153,7 @@ def draw_up(
     samples: Sequence[NodeSample],
     tallies: Sequence[Tally],
     window: Window,
-    versions: tuple[Version, Version],
+    versions: tuple[Version, ...],
 ) -> Timeline:
     """Put what was observed onto one axis of time.
 
@@ -144,7 +162,7 @@ def draw_up(
         samples: of every node, in order of time.
         tallies: of the clients.
         window: what to show.
-        versions: the one that ran first, and the one that was published.
+        versions: the one that ran first, and those that were published, in order.
     """
     length_s = max(window.end_s - window.start_s, 1e-6)
     bins = max(1, math.ceil(length_s / window.bin_s))
@@ -158,8 +176,8 @@ def draw_up(
         start_s=window.start_s - window.zero_s,
         end_s=window.end_s - window.zero_s,
         bin_s=window.bin_s,
-        from_version=versions[0],
-        to_version=versions[1],
+        versions=versions,
+        published=tuple(moment_s - window.zero_s for moment_s in window.published_s),
         lanes=tuple(_lane(node, samples, window, versions) for node in status.nodes),
         rates=rates,
         failed=_failed(shown, window, bins),
@@ -167,48 +185,65 @@ def draw_up(
     )
 
 
-def _lane(node: NodeStatus, samples: Sequence[NodeSample], window: Window, versions: tuple[Version, Version]) -> Lane:
+def _lane(node: NodeStatus, samples: Sequence[NodeSample], window: Window, versions: tuple[Version, ...]) -> Lane:
+    own = [one for one in samples if one.node == node.id]
     return Lane(
         node=NodeId(node.id),
         zone=node.attributes.get("zone", ""),
-        spans=_spans([one for one in samples if one.node == node.id], node.upgrades, window, versions),
-        pause_ms=node.upgrades[-1].pause_ms if node.upgrades else None,
+        spans=_spans(list(_changes(own, node.upgrades, window, versions)), window),
     )
 
 
-def _spans(
-    samples: Sequence[NodeSample],
-    upgrades: Sequence[UpgradeRow],
-    window: Window,
-    versions: tuple[Version, Version],
-) -> tuple[Span, ...]:
-    row = next((one for one in upgrades if one.to_version == versions[1]), None)
-    changes: list[tuple[float, SpanKind]] = [(window.start_s, "old")]
-    changes += [(sample.at_s, _kind(sample, versions)) for sample in samples]
-    if row is not None:
-        # The instants that the node itself noted are exact: samples fill in only what came before.
-        quiesced_s, serving_s = row.quiesced_at.timestamp(), row.serving_at.timestamp()
-        changes = [(at_s, kind) for at_s, kind in changes if at_s < quiesced_s and kind in ("old", "simulating")]
-        changes += [(quiesced_s, "away"), (serving_s, "new")]
-    changes.append((window.end_s, changes[-1][1]))
+def _changes(
+    samples: Sequence[NodeSample], upgrades: Sequence[UpgradeRow], window: Window, versions: tuple[Version, ...]
+) -> Iterator[Span]:
+    """Yield what the node does from each moment on, in order; a span ends where the next begins.
+
+    The instants that the node itself noted are exact: samples fill in only what came between them.
+    """
+    since_s, runs = window.start_s, versions[0]
+    for row in upgrades:
+        away_s, back_s = row.quiesced_at.timestamp(), row.serving_at.timestamp()
+        yield from _running(samples, runs, since_s, away_s, versions)
+        yield Span(runs=None, start_s=away_s, end_s=back_s, pause_ms=row.pause_ms)
+        since_s, runs = back_s, Version(row.to_version)
+    yield from _running(samples, runs, since_s, window.end_s, versions)
+    # An upgrade that was given up is seen by samples alone; those before the first at rest tell of the one before.
+    last = [one for one in samples if since_s <= one.at_s < window.end_s and one.version == runs]
+    for sample in dropwhile(lambda one: one.phase in AWAY, last):
+        if sample.phase in AWAY:
+            yield Span(runs=None, start_s=sample.at_s, end_s=window.end_s)
+
+
+def _running(
+    samples: Sequence[NodeSample], runs: Version, since_s: float, until_s: float, versions: tuple[Version, ...]
+) -> Iterator[Span]:
+    """Yield what the node does while it runs one version, in which it answers all those before."""
+    past = tuple(version for version in versions if version < runs)
+    yield Span(runs=runs, simulates=past, start_s=since_s, end_s=until_s)
+    for sample in samples:
+        if since_s <= sample.at_s < until_s and sample.version == runs and sample.phase not in AWAY:
+            future = {version for version in sample.answered if version > runs}
+            if sample.phase in SIMULATING:
+                future |= {version for version in versions if version == runs + 1}
+            yield Span(runs=runs, simulates=(*past, *sorted(future)), start_s=sample.at_s, end_s=until_s)
+
+
+def _spans(changes: Sequence[Span], window: Window) -> tuple[Span, ...]:
+    """Let each change hold until the next, join those that say the same, and cut all to the window."""
+    ordered = sorted(changes, key=lambda change: change.start_s)
+    ends = [change.start_s for change in ordered[1:]] + [window.end_s]
     spans: list[Span] = []
-    for (start_s, kind), (end_s, _) in pairwise(changes):
-        start_s, end_s = max(start_s, window.start_s) - window.zero_s, min(end_s, window.end_s) - window.zero_s
+    for change, until_s in zip(ordered, ends, strict=True):
+        start_s, end_s = max(change.start_s, window.start_s), min(until_s, window.end_s)
         if end_s <= start_s:
             continue
-        if spans and spans[-1].kind == kind:
-            spans[-1] = Span(kind=kind, start_s=spans[-1].start_s, end_s=end_s)
+        span = replace(change, start_s=start_s - window.zero_s, end_s=end_s - window.zero_s)
+        if spans and (spans[-1].runs, spans[-1].simulates) == (span.runs, span.simulates):
+            spans[-1] = replace(spans[-1], end_s=span.end_s)
         else:
-            spans.append(Span(kind=kind, start_s=start_s, end_s=end_s))
+            spans.append(span)
     return tuple(spans)
-
-
-def _kind(sample: NodeSample, versions: tuple[Version, Version]) -> SpanKind:
-    if sample.phase in AWAY:
-        return "away"
-    if sample.version == versions[1]:
-        return "new"
-    return "simulating" if sample.phase in SIMULATING else "old"
 
 
 def _binned(tallies: Iterable[Tally], window: Window, bins: int) -> tuple[float, ...]:
@@ -237,12 +272,13 @@ def _failed(tallies: Iterable[Tally], window: Window, bins: int) -> tuple[int, .
 def smoothed(rate: Rate, timeline: Timeline) -> list[float]:
     """Return the mean of each bin and its neighbours, as half a second alone is noise.
 
-    What was before the publication and what came after it do not mix: no call is shown before it can have been made.
+    What was before a publication and what came after it do not mix: no call is shown before it can have been made.
     """
-    first = -timeline.start_s / timeline.bin_s
-    before, after = (min(len(rate.calls_per_s), max(0, edge)) for edge in (math.floor(first), math.ceil(first)))
-    values = rate.calls_per_s
-    return [mean for side in (values[:before], values[before:after], values[after:]) for mean in _means(side)]
+    cuts = {0, len(rate.calls_per_s)}
+    for moment_s in timeline.published:
+        at = (moment_s - timeline.start_s) / timeline.bin_s
+        cuts |= {min(len(rate.calls_per_s), max(0, edge)) for edge in (math.floor(at), math.ceil(at))}
+    return [mean for first, end in pairwise(sorted(cuts)) for mean in _means(rate.calls_per_s[first:end])]
 
 
 def _means(values: Sequence[float]) -> list[float]:
@@ -260,19 +296,23 @@ def from_json(text: str) -> Timeline:
     raw = json.loads(text)
     return Timeline(
         **{name: raw[name] for name in ("start_s", "end_s", "bin_s", "calls")},
-        from_version=Version(raw["from_version"]),
-        to_version=Version(raw["to_version"]),
+        versions=tuple(Version(version) for version in raw["versions"]),
+        published=tuple(raw["published"]),
         failed=tuple(raw["failed"]),
         rates=tuple(
             Rate(version=Version(rate["version"]), calls_per_s=tuple(rate["calls_per_s"])) for rate in raw["rates"]
         ),
         lanes=tuple(
-            Lane(
-                node=NodeId(lane["node"]),
-                zone=lane["zone"],
-                pause_ms=lane["pause_ms"],
-                spans=tuple(Span(**span) for span in lane["spans"]),
-            )
+            Lane(node=NodeId(lane["node"]), zone=lane["zone"], spans=tuple(_span(span) for span in lane["spans"]))
             for lane in raw["lanes"]
         ),
+    )
+
+
+def _span(raw: Mapping[str, Any]) -> Span:
+    runs, simulates = raw["runs"], raw["simulates"]
+    return Span(
+        **{name: raw[name] for name in ("start_s", "end_s", "pause_ms")},
+        runs=None if runs is None else Version(runs),
+        simulates=tuple(Version(version) for version in simulates),
     )

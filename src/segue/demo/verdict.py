@@ -4,8 +4,9 @@ A check about which nothing was observed is not held.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
-from segue.demo.away import absences, max_away, max_away_per_group, without_permit
+from segue.demo.away import absences, loosest, max_away, max_away_per_group, without_permit
 from segue.demo.facts import Facts, Reading
 from segue.model.ids import NodeId, Version
 from segue.model.usage import AnsweredBy
@@ -32,21 +33,17 @@ class Check:
 
 def judge(facts: Facts) -> tuple[Check, ...]:
     """Return every check of the demo, in the order in which they are shown."""
-    old, new = facts.from_version, facts.to_version
     return (
         _upgraded(facts),
         _no_failed_call(facts),
-        _read_back(facts, old),
-        _read_back(facts, new),
-        _sampled(facts, old),
-        _sampled(facts, new),
+        *(_read_back(facts, version) for version in facts.versions),
+        *(_sampled(facts, version) for version in facts.versions),
+        *_private(facts),
         _replaced_once(facts),
         _few_away(facts),
-        *_canaries(facts),
-        _mixed(facts, old, "past", from_node=False),
-        _mixed(facts, old, "past", from_node=True),
-        _mixed(facts, new, "future", from_node=False),
-        _mixed(facts, new, "future", from_node=True),
+        *(check for version in facts.versions[1:] for check in _canaries(facts, version)),
+        *(_mixed(facts, version, "past", from_node=one) for version in facts.versions[:-1] for one in (False, True)),
+        *(_mixed(facts, version, "future", from_node=one) for version in facts.versions[1:] for one in (False, True)),
     )
 
 
@@ -70,7 +67,7 @@ def _no_failed_call(facts: Facts) -> Check:
         detail = f"{failed:,} failed" + (f", first {first.call}: {first.status} {first.text}" if first else "")
     else:
         detail = _some(silent) or f"calls: {by_version}"
-    held = not failed and not silent and {row.version for row in facts.calls} == {facts.from_version, facts.to_version}
+    held = not failed and not silent and {row.version for row in facts.calls} == set(facts.versions)
     return Check(name="no client call failed", held=held, detail=detail or "no client call was made")
 
 
@@ -107,25 +104,50 @@ def _during(facts: Facts, reading: Reading) -> bool:
     return first <= reading.started_at and reading.ended_at <= last
 
 
+def _private(facts: Facts) -> tuple[Check, ...]:
+    """Check that private blocks came to those who may read them alone: no check where there can be none."""
+    if not facts.private:
+        return ()
+    rows = {row.version: row for row in facts.calls}
+    admitted = sum(row.admitted for row in facts.calls)
+    own = Check(
+        name="private blocks came back to their owners and readers", held=admitted > 0, detail=f"{admitted:,} calls"
+    )
+    checks = [own]
+    for version in facts.versions:
+        refused = dict(rows[version].refused) if version in rows else {}
+        leaked = rows[version].leaked if version in rows else 0
+        seen = [f"{count:,} {status}" for status, count in sorted(refused.items())] or ["no try was made"]
+        leaks = [f"{leaked:,} came back"] if leaked else []
+        name = f"version {version} clients were refused others' private blocks"
+        checks.append(Check(name=name, held=bool(refused) and not leaked, detail=_some(leaks + seen)))
+    return tuple(checks)
+
+
 def _replaced_once(facts: Facts) -> Check:
     nodes = _nodes(facts)
     wrong = [text for node in facts.nodes if (text := _replacement_fault(facts, node, nodes.get(node)))]
-    detail = _some(wrong) if wrong else f"{len(facts.nodes)} before, {len(facts.nodes)} others after"
+    others = " and ".join([f"{len(facts.nodes)} others"] * (len(facts.versions) - 1))
+    detail = _some(wrong) if wrong else f"{len(facts.nodes)} before, {others} after"
     held = not wrong and bool(facts.nodes)
-    return Check(name="each node's process was replaced exactly once", held=held, detail=detail)
+    return Check(name="each node's process was replaced exactly once per upgrade", held=held, detail=detail)
 
 
 def _replacement_fault(facts: Facts, node: NodeId, status: NodeStatus | None) -> str | None:
     before = facts.pids_before.get(node)
     if status is None or before is None or status.pid is None:
         return f"{node}'s process was not seen"
-    if len(status.upgrades) != 1:
-        return f"{node} went through {len(status.upgrades)} upgrades"
-    pids = status.upgrades[0].pids
-    if pids != (before, status.pid) or before == status.pid:
-        return f"{node} was process {before}, is {status.pid}, and reports {pids[0]} to {pids[1]}"
-    if before in facts.pids_left:
-        return f"{node}'s process {before} has not ended"
+    steps = [(row.from_version, row.to_version) for row in status.upgrades]
+    if steps != list(pairwise(facts.versions)):
+        seen = ", ".join(f"{old} to {new}" for old, new in steps) or "no upgrade"
+        return f"{node} went through {seen}"
+    pids = [before, *(row.pids[1] for row in status.upgrades)]
+    reported = " to ".join(str(pid) for row in status.upgrades for pid in row.pids)
+    if [row.pids[0] for row in status.upgrades] != pids[:-1] or pids[-1] != status.pid or len({*pids}) < len(pids):
+        return f"{node} was process {before}, is {status.pid}, and reports {reported}"
+    left = sorted(facts.pids_left.intersection(pids))
+    if left:
+        return f"{node}'s process {_some([str(pid) for pid in left])} has not ended"
     others = set(facts.pids_seen.get(node, ())) - set(pids)
     if others:
         return f"{node} was also process {_some([str(pid) for pid in sorted(others)])}"
@@ -136,7 +158,7 @@ def _few_away(facts: Facts) -> Check:
     permits, nodes = facts.status.permits if facts.status else (), _nodes(facts).values()
     away, free = absences(permits, nodes), without_permit(permits, nodes)
     held, seen = bool(permits) and not free, []
-    for budget in facts.rules.budgets:
+    for budget in loosest(facts.rules.values()):
         groups = max_away_per_group(away, nodes, budget)
         most = max(groups.values(), default=0)
         held = held and most <= budget.limit
@@ -149,16 +171,18 @@ def _few_away(facts: Facts) -> Check:
     return Check(name="never more nodes away than the schedule allows", held=held, detail=detail)
 
 
-def _canaries(facts: Facts) -> tuple[Check, ...]:
-    """Check that the other nodes waited for the canaries: no check where the schedule has none."""
-    canary = facts.rules.canary
+def _canaries(facts: Facts, version: Version) -> tuple[Check, ...]:
+    """Check that the other nodes waited for a version's canaries: no check where its schedule has none."""
+    canary = facts.rules[version].canary
     if canary is None:
         return ()
-    name = "the other nodes waited for the canary"
-    permits = sorted(facts.status.permits, key=lambda permit: permit.granted_at) if facts.status else []
+    name = f"the other nodes waited for the canary of version {version}"
+    given = facts.status.permits if facts.status else ()
+    permits = sorted((one for one in given if one.to_version == version), key=lambda permit: permit.granted_at)
     first, others = permits[: canary.nodes], permits[canary.nodes :]
     nodes = _nodes(facts)
-    serving = [row.serving_at for permit in first for row in nodes[NodeId(permit.node)].upgrades]
+    rows = [row for permit in first for row in nodes[NodeId(permit.node)].upgrades]
+    serving = [row.serving_at for row in rows if row.to_version == version]
     if not others or not serving or len(serving) < len(first):
         return (Check(name=name, held=False, detail="no canary went and came back before others"),)
     soaked_s = (others[0].granted_at - max(serving)).total_seconds()

@@ -13,10 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from segue.demo.palette import style_of
 from segue.demo.phases import AWAY, ON_THE_WAY
 from segue.model.ids import NodeId, Version
-
-OLD_STYLE, NEW_STYLE = "dodger_blue1", "dark_orange"
 
 #: Seconds between two lines where nothing is live, so that a log stays short.
 _PLAIN_EVERY_S = 5.0
@@ -57,24 +56,29 @@ class View:
     Attributes:
         step: what the demo does now, in words.
         elapsed_s: since it began.
-        from_version: what ran first.
-        to_version: what is published.
+        versions: the one that ran first, and those that come after, in order.
         nodes: a row per node.
         rates: `{version of clients: their calls per second}`.
         calls: of clients, until now.
         failed: of these.
+        refused: of these, those that were refused as they must be.
         done: how far the step is, 0 to 1; None if it has no measure.
     """
 
     step: str
     elapsed_s: float
-    from_version: Version
-    to_version: Version
+    versions: tuple[Version, ...]
     nodes: tuple[NodeRow, ...] = ()
     rates: Mapping[Version, float] = field(default_factory=dict)
     calls: int = 0
     failed: int = 0
+    refused: int = 0
     done: float | None = None
+
+    @property
+    def newest(self) -> Version:
+        """The version that all nodes are to come to."""
+        return self.versions[-1]
 
 
 class Watch(Protocol):
@@ -156,14 +160,14 @@ class PlainWatch:
 
 def _progress_words(view: View) -> str:
     parts = [f"{view.done:.0%} of it done"] if view.done is not None else []
-    if any(row.version == view.to_version for row in view.nodes):
-        parts.append(f"{_upgraded(view)} of {len(view.nodes)} nodes run version {view.to_version}")
+    if any(row.version == view.newest for row in view.nodes):
+        parts.append(f"{_upgraded(view)} of {len(view.nodes)} nodes run version {view.newest}")
     parts.append(f"{sum(view.rates.values()):.0f} calls/s, {view.failed:,} failed")
     return ", ".join(parts)
 
 
 def _upgraded(view: View) -> int:
-    return sum(row.version == view.to_version for row in view.nodes)
+    return sum(row.version == view.newest for row in view.nodes)
 
 
 def render(view: View) -> RenderableType:
@@ -214,8 +218,8 @@ class _NodeTable:
         table.add_column("version", no_wrap=True, min_width=7)
         table.add_column("phase", no_wrap=True, min_width=15)
         table.add_column("pid", justify="right", no_wrap=True, min_width=7)
-        table.add_column(f"answered for v{view.from_version}", justify="right", style=OLD_STYLE, no_wrap=True)
-        table.add_column(f"for v{view.to_version}", justify="right", style=NEW_STYLE, no_wrap=True, min_width=9)
+        for version in view.versions:
+            table.add_column(f"v{version} calls", justify="right", style=style_of(version), no_wrap=True, min_width=8)
         if wide:
             table.add_column("waits for", style="dim", no_wrap=True, overflow="ellipsis", ratio=1)
         for row in view.nodes:
@@ -228,20 +232,19 @@ def _cells(row: NodeRow, view: View) -> tuple[RenderableType, ...]:
     return (
         Text(row.id, style="bold"),
         Text(row.zone),
-        _version(row, view),
+        _version(row),
         _phase(row),
         str(row.pid) if row.pid else "",
-        f"{row.answered.get(view.from_version, 0):,}",
-        f"{row.answered.get(view.to_version, 0):,}",
+        *(f"{row.answered.get(version, 0):,}" for version in view.versions),
     )
 
 
-def _version(row: NodeRow, view: View) -> Text:
+def _version(row: NodeRow) -> Text:
     if not row.version:
         return Text("·", style="dim")
-    text = Text(str(row.version), style=NEW_STYLE if row.version == view.to_version else OLD_STYLE)
+    text = Text(str(row.version), style=style_of(Version(row.version)))
     if row.target is not None and row.target != row.version:
-        text.append(" → ", style="dim").append(str(row.target), style=NEW_STYLE)
+        text.append(" → ", style="dim").append(str(row.target), style=style_of(Version(row.target)))
     return text
 
 
@@ -258,11 +261,14 @@ def _rollout_line(view: View) -> RenderableType:
     line.add_column(width=9)
     line.add_column(ratio=1)
     line.add_column(width=22, justify="right")
-    total = max(1, len(view.nodes))
+    steps = {version: number for number, version in enumerate(view.versions)}
+    total = max(1, len(view.nodes) * (len(view.versions) - 1))
+    done = sum(steps.get(Version(row.version), 0) for row in view.nodes)
+    style = style_of(view.newest)
     line.add_row(
         Text("rollout", style="dim"),
-        ProgressBar(total=total, completed=_upgraded(view), complete_style=NEW_STYLE, finished_style=NEW_STYLE),
-        f"{_upgraded(view)} of {len(view.nodes)} on version {view.to_version}",
+        ProgressBar(total=total, completed=done, complete_style=style, finished_style=style),
+        f"{_upgraded(view)} of {len(view.nodes)} on version {view.newest}",
     )
     return line
 
@@ -270,9 +276,10 @@ def _rollout_line(view: View) -> RenderableType:
 def _calls_line(view: View) -> RenderableType:
     text = Text()
     text.append("clients    ", style="dim")
-    text.append(f"v{view.from_version} {view.rates.get(view.from_version, 0):4.0f} calls/s", style=OLD_STYLE)
-    text.append("   ")
-    text.append(f"v{view.to_version} {view.rates.get(view.to_version, 0):4.0f} calls/s", style=NEW_STYLE)
-    text.append(f"   {view.calls:,} calls   ")
+    for version in view.versions:
+        text.append(f"v{version} {view.rates.get(version, 0):4.0f} calls/s   ", style=style_of(version))
+    text.append(f"\n           {view.calls:,} calls   ")
     text.append(f"{view.failed:,} failed", style="bold red" if view.failed else "bold green")
+    if view.refused:
+        text.append(f"   {view.refused:,} rightly refused", style="dim")
     return text

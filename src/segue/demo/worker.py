@@ -6,8 +6,8 @@ on its standard output what it did. When its input ends, so does it: it does not
 Commands: `{"id": 1, "do": "store" | "read", "files": […]}`; `{"id": 2, "do": "load", "files": […]}`, answered
 once the load has begun; `{"id": 3, "do": "stop"}`, answered once every caller has ended. Each is answered by
 a line with its id and `"done": true`. In between come `{"tally": {…}}` and, for a long command,
-`{"id": 1, "progress": files}`. `{"heard": [[version, number], …]}` tells of random blocks that clients of
-another version have put.
+`{"id": 1, "progress": files}`. `{"heard": [[version, number], …], "private": false}` tells of random blocks
+that clients of another version have put.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from segue.demo.blocks import RandomBlock, block_at, block_count, cut
-from segue.demo.counted import Client, CountedClient
+from segue.demo.counted import OWNER, READER, Client, CountedClient
 from segue.model.ids import Version
 
 #: One line carries the names of all files.
@@ -31,6 +31,8 @@ LINE_LIMIT_BYTES = 64 * 1024 * 1024
 _TICK_S = 0.25
 _FILES_AT_ONCE = 6
 _PUT_SHARE, _RANDOM_SHARE = 0.3, 0.4
+#: Of the puts, where clients can; and of the gets, where there are private blocks.
+_PRIVATE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class Worker:
         self._idle.set()
         self._numbered = 0
         self._known: list[RandomBlock] = []
+        self._known_private: list[RandomBlock] = []
         self._files: list[str] = []
         #: `{command's id: files done}`
         self._progress: dict[int, int] = {}
@@ -99,9 +102,10 @@ class Worker:
 
     def _take(self, command: Mapping[str, Any], group: asyncio.TaskGroup) -> None:
         match command:
-            case {"heard": blocks}:
-                self._known += [
-                    RandomBlock(seed=self._setup.seed, version=Version(version), number=number)
+            case {"heard": blocks, "private": private}:
+                known = self._known_private if private else self._known
+                known += [
+                    RandomBlock(seed=self._setup.seed, version=Version(version), number=number, private=private)
                     for version, number in blocks
                 ]
             case {"id": number, "do": "store", "files": files}:
@@ -181,7 +185,9 @@ class Worker:
         choices = random.Random(f"{self._setup.seed}/{self._setup.version}/caller {caller}")
         while not await self._stopped_within(choices.uniform(0, 2 * self._setup.think_s)):
             if choices.random() < _PUT_SHARE:
-                await self._put_random()
+                await self._put_random(private=self._client.knows_private_blocks and choices.random() < _PRIVATE_SHARE)
+            elif self._known_private and choices.random() < _PRIVATE_SHARE:
+                await self._ask_for_private(choices)
             elif self._known and choices.random() < _RANDOM_SHARE:
                 await self._client.compare(choices.choice(self._known).data())
             elif self._files:
@@ -198,11 +204,24 @@ class Worker:
         except TimeoutError:
             return False
 
-    async def _put_random(self) -> None:
+    async def _put_random(self, *, private: bool) -> None:
         self._numbered += 1
-        block = RandomBlock(seed=self._setup.seed, version=Version(self._setup.version), number=self._numbered)
-        if await self._client.put(block.data(), number=block.number):
+        version = Version(self._setup.version)
+        block = RandomBlock(seed=self._setup.seed, version=version, number=self._numbered, private=private)
+        if private:
+            if await self._client.put_private(block.data(), block.number):
+                self._known_private.append(block)
+        elif await self._client.put(block.data(), number=block.number):
             self._known.append(block)
+
+    async def _ask_for_private(self, choices: random.Random) -> None:
+        """Ask for a private block as its owner, as its reader or as one who may not have it."""
+        data = choices.choice(self._known_private).data()
+        user = choices.choice((OWNER, READER, None)) if self._client.knows_private_blocks else None
+        if user is None:
+            await self._client.try_private(data)
+        else:
+            await self._client.compare_private(data, user)
 
 
 def load_client(setup: Setup) -> Client:
