@@ -20,7 +20,8 @@ WINDOW = Window(start_s=ZERO_S - 4, end_s=ZERO_S + 16, published_s=(ZERO_S,))
 
 def sampled(node: str, *seen: tuple[float, int, str]) -> list[NodeSample]:
     return [
-        NodeSample(at_s=ZERO_S + at_s, node=NodeId(node), version=version, phase=phase) for at_s, version, phase in seen
+        NodeSample(at_s=ZERO_S + at_s, node=NodeId(node), version=version, phase=phase, target=2)
+        for at_s, version, phase in seen
     ]
 
 
@@ -66,11 +67,17 @@ def test_a_node_that_was_never_sampled(status: SystemStatus) -> None:
 
 
 def test_two_upgrades_with_a_release_that_came_meanwhile(facts_of_3: Facts) -> None:
-    """That it simulates version 3 is seen by the calls that it answered, before the first upgrade and after."""
+    """That it simulates version 3 is seen by the calls that it answered, before the first upgrade and after.
+
+    A sample that still tells of the way to version 2, when that is over, tells of no other version.
+    """
     assert facts_of_3.status is not None
     seen = {Version(1), Version(3)}
-    samples = sampled("n1", (1.0, 1, "waiting"), (1.5, 1, "waiting"), (3, 2, "serving"), (23, 3, "serving"))
-    samples = [replace(sample, answered=frozenset(seen)) if sample.at_s > ZERO_S + 1 else sample for sample in samples]
+    first, *others = sampled(
+        "n1", (1.0, 1, "waiting"), (1.5, 1, "waiting"), (2.4, 2, "warming"), (3, 2, "serving"), (23, 3, "serving")
+    )
+    answering = [replace(sample, answered=frozenset(seen)) for sample in others]
+    samples = [first, answering[0], others[1], *answering[2:]]
     window = replace(WINDOW, end_s=ZERO_S + 26, published_s=(ZERO_S, ZERO_S + 1.2))
     node = facts_of_3.status.nodes[0]
     timeline = draw_up(only(facts_of_3.status, node), samples, [], window, facts_of_3.versions)

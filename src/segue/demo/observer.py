@@ -66,6 +66,7 @@ class Observer:
                     node=NodeId(node.id),
                     version=node.version,
                     phase=node.phase,
+                    target=node.target_version,
                     answered=frozenset(Version(version) for version, calls in node.answered.items() if calls),
                 )
             )

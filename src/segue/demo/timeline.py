@@ -22,6 +22,7 @@ class NodeSample:
         node: which.
         version: that it ran.
         phase: as in its status.
+        target: the version that it goes to; None while it goes nowhere.
         answered: the versions of which it had answered calls.
     """
 
@@ -29,6 +30,7 @@ class NodeSample:
     node: NodeId
     version: int
     phase: str
+    target: int | None = None
     answered: frozenset[Version] = frozenset()
 
 
@@ -225,7 +227,7 @@ def _running(
         if since_s <= sample.at_s < until_s and sample.version == runs and sample.phase not in AWAY:
             future = {version for version in sample.answered if version > runs}
             if sample.phase in SIMULATING:
-                future |= {version for version in versions if version == runs + 1}
+                future |= {version for version in versions if runs < version == sample.target}
             yield Span(runs=runs, simulates=(*past, *sorted(future)), start_s=sample.at_s, end_s=until_s)
 
 
