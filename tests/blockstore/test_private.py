@@ -218,18 +218,43 @@ async def test_versions_1_and_2_see_nothing_of_it(ring: Any, through: Through, v
             assert await status_of(ring.client(1, node).get(ring.client(1).key_of(data))) == "NOT_FOUND"
 
 
-async def test_version_2_is_told_that_it_is_private_by_upgraded_nodes(ring: Any, through: Through) -> None:
-    """Get and Exists are Disallowed there, for whoever cannot say who asks can be told nothing else that is true."""
+async def test_version_2_is_told_that_it_is_private(ring: Any, through: Through, v2: ModuleType) -> None:
+    """Get and Exists are Disallowed, for whoever cannot say who asks can be told nothing else that is true."""
     data = b"private"
     await through(ring)["n1"].put(data, "ann", ("ben",))
+    for node in ring.members:
+        client = ring.client(2, node)
+        with pytest.raises(grpc.aio.AioRpcError, match="is private: ask in version 3") as caught:
+            await client.get(client.key_of(data))
+        refusal = segue.refusal_of(caught.value)
+        assert refusal is not None
+        assert refusal.reason == segue.RefusalReason.DISALLOWED == client.private_ends
+        exists = ring.stub(2, node).Exists(v2.ExistsRequest(key=client._key(client.key_of(data))))
+        assert await status_of(exists) == "DISALLOWED"
+
+
+async def test_the_future_simulation_stands_in_front_of_version_2(ring: Any, through: Through, v2: ModuleType) -> None:
+    """Of private blocks alone: all else, what is malformed too, is the delegate's to answer."""
+    await through(ring)["n1"].put(b"private", "ann", ("ben",))
+    await through(ring)["n1"].put(b"public")
+
+    async def proceed(request: Any) -> str:
+        return f"answered {request.key.digest.hex()[:8]}"
+
     for node, member in ring.members.items():
         if member.version == 3:
-            client = ring.client(2, node)
-            with pytest.raises(grpc.aio.AioRpcError, match="is private: ask in version 3") as caught:
-                await client.get(client.key_of(data))
-            refusal = segue.refusal_of(caught.value)
-            assert refusal is not None
-            assert refusal.reason == segue.RefusalReason.DISALLOWED == client.private_ends
+            continue
+        simulation, client = member.link(3), ring.client(2, node)
+        for guard, request in (
+            (simulation.refuse_get, v2.GetRequest),
+            (simulation.refuse_exists, v2.ExistsRequest),
+        ):
+            for data in (b"public", b"nowhere"):
+                key = client._key(client.key_of(data))
+                assert await guard(request(key=key), None, proceed) == f"answered {key.digest.hex()[:8]}"
+            assert await guard(request(key=v2.Key(digest=b"no")), None, proceed) == "answered 6e6f"
+            with pytest.raises(segue.Disallowed, match="is private"):
+                await guard(request(key=client._key(client.key_of(b"private"))), None, proceed)
 
 
 async def test_it_goes_through_every_upgrade_with_its_node(start_ring: StartRing, through: Through) -> None:

@@ -80,6 +80,21 @@ def test_upgrades_and_says_so(start: Start, tmp_path: Path, temporary: Path) -> 
     assert left_behind(temporary) == {"files": [], "processes": []}
 
 
+@pytest.mark.timeout(420)
+def test_upgrades_twice_with_clients_of_three_versions(start: Start, tmp_path: Path, temporary: Path) -> None:
+    process = start("--to", "3", "--nodes", "3", "--seed", "7", "--no-open")
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [check["name"] for check in report["checks"] if not check["held"]] == []
+    assert report["files"]["read_back"] == {"1": 40, "2": 40, "3": 40}
+    assert len({pid for node in report["nodes"] for pid in node["pids"]}) == 9
+    private = report["calls"]["private"]
+    ends = {version: list(row["refused"]) for version, row in private.items()}
+    assert ends == {"1": ["NOT_FOUND"], "2": ["DISALLOWED"], "3": ["PERMISSION_DENIED"]}
+    assert left_behind(temporary) == {"files": [], "processes": []}
+
+
 @pytest.mark.parametrize(
     ("number", "step"),
     [

@@ -1,6 +1,6 @@
 """The future simulation: version 3's calls on a node that runs version 2."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from previous.blockstore import blockstore_pb2 as v2
@@ -10,7 +10,7 @@ import segue
 from .. import blockstore_pb2 as v3
 from ..replicas import Context
 from ..service import Service
-from .keys import key_in_v2, key_in_v3
+from .keys import disallowed, key_in_v2, key_in_v3
 
 
 class DelegatesBlocks:
@@ -55,6 +55,41 @@ class Version3(segue.FutureSimulation, Service):
         segue.FutureSimulation.__init__(self, node, delegate)
         Service.__init__(self, node)
         self.public = DelegatesBlocks(delegate)
+
+    # What version 2's callers ask for here: the delegate would say that a private block is not there.
+
+    @segue.intercepts("Get")
+    async def refuse_get(
+        self, request: v2.GetRequest, context: Context, proceed: Callable[[v2.GetRequest], Awaitable[v2.GetReply]]
+    ) -> v2.GetReply:
+        """Let version 2's callers get public blocks alone."""
+        await self._refuse_private(request.key, context)
+        return await proceed(request)
+
+    @segue.intercepts("Exists")
+    async def refuse_exists(
+        self,
+        request: v2.ExistsRequest,
+        context: Context,
+        proceed: Callable[[v2.ExistsRequest], Awaitable[v2.ExistsReply]],
+    ) -> v2.ExistsReply:
+        """Let version 2's callers ask about public blocks alone."""
+        await self._refuse_private(request.key, context)
+        return await proceed(request)
+
+    async def _refuse_private(self, asked: v2.Key, context: Context) -> None:
+        """Do nothing if version 2 may answer.
+
+        Raises:
+            Disallowed: there is a private block with this key, and no public one.
+        """
+        key = key_in_v3(asked)
+        if len(key.digest) != 32:
+            return  # the delegate refuses it
+        if self.replicas.include_me(key) and not self.private.grants(key):
+            return  # the lists of a block are on all its nodes
+        if (await self._found(key, "", context, without_content=True)).kind == v3.PRIVATE:
+            raise disallowed(key)
 
     async def start(self) -> None:
         """Get ready to answer."""
