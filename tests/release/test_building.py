@@ -143,8 +143,97 @@ def test_a_class_does_not_get_lost_between_two_versions(write: Write, manifest: 
     folder = second(write, manifest)
     renamed = (folder / "release.toml").read_text().replace("classes.Node", "classes.Nodes")
     (folder / "release.toml").write_text(renamed)
-    with pytest.raises(ReleaseError, match=r"kv 2 has the classes Nodes, but version 1 has Node: "):
+    with pytest.raises(ReleaseError, match=r"has no class Node, which version 1 has: list it, without an upgrade if"):
         build(folder, previous=first)
+
+
+EDGE = '\n[classes.Edge]\nobject = "kv.edge:Edge"\n'
+EDGE_UPGRADE = "[classes.Edge.upgrade]\n" + "\n".join(
+    f'{key} = "kv.upgrade:{name}"' for key, name in (("transform", "transform"), ("past", "Past"), ("future", "Future"))
+)
+
+
+def test_a_class_may_come_with_a_release(write: Write, manifest: Text, first: Path) -> None:
+    """It has nothing to upgrade from."""
+    folder = second(write, manifest, **{"kv/edge.py": "class Edge: ..."})
+    toml = folder / "release.toml"
+    toml.write_text(toml.read_text() + EDGE)
+    build(folder, previous=first)
+    toml.write_text(toml.read_text() + EDGE_UPGRADE)
+    with pytest.raises(ReleaseError, match=r"classes.Edge.upgrade: version 1 has no class Edge, so there is nothing"):
+        build(folder, previous=first)
+
+
+#: Of these kv.edge is made of edge, deep and deep's helper, and the packages that they are in.
+UNTOUCHED = {
+    "kv/edge.py": "from kv.deep import leaf\nimport json, missing\nclass Edge: ...",
+    "kv/deep/__init__.py": "",
+    "kv/deep/leaf.py": "def f():\n    from . import twig",
+    "kv/deep/twig.py": "",
+    "kv/other.py": "",
+}
+
+
+def with_edge(write: Write, manifest: Text, **changes: str) -> tuple[Path, Path]:
+    """Return a version 1 with two classes, and a version 2 that upgrades one of them, with files changed."""
+    older = write("one", {"release.toml": manifest(1) + EDGE, "kv/__init__.py": "", "kv/node.py": NODE, **UNTOUCHED})
+    files = {**UNTOUCHED, **changes}
+    newer = second(write, manifest, **{file: text for file, text in files.items() if text != "gone"})
+    (newer / "release.toml").write_text(manifest(2) + EDGE)
+    return older, newer
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"kv/other.py": "changed = 1"},
+        {"kv/other.py": "gone"},
+        {"kv/new.py": ""},
+        {"kv/node.py": f"{NODE}\nchanged = 1"},
+        {"missing/x.txt": "no Python"},
+    ],
+)
+def test_a_release_may_leave_a_class_untouched(changes: dict[str, str], write: Write, manifest: Text) -> None:
+    """What the class is not made of may change."""
+    older, newer = with_edge(write, manifest, **changes)
+    build(newer, previous=older)
+
+
+@pytest.mark.parametrize(
+    ("changes", "file"),
+    [
+        ({"kv/edge.py": "class Edge: ...\nchanged = 1"}, "kv/deep/__init__.py"),
+        ({"kv/edge.py": UNTOUCHED["kv/edge.py"] + "\n"}, "kv/edge.py"),
+        ({"kv/deep/twig.py": "changed = 1"}, "kv/deep/twig.py"),
+        ({"kv/deep/twig.py": "gone"}, "kv/deep/twig.py"),
+        ({"kv/__init__.py": "changed = 1"}, "kv/__init__.py"),
+        ({"missing.py": "now_here = 1"}, "missing.py"),
+        ({"kv/deep/twig.py": "changed = 1", "kv/deep/leaf.py": "changed = 1"}, "kv/deep/leaf.py"),
+    ],
+)
+def test_an_untouched_class_must_be_the_same_code(
+    changes: dict[str, str], file: str, write: Write, manifest: Text
+) -> None:
+    """Else nodes of one version would differ; the first file in question is named, with what to do."""
+    older, newer = with_edge(write, manifest, **changes)
+    with pytest.raises(ReleaseError, match=rf"second/{file}: is not what it was in version 1.*: give Edge an upgrade"):
+        build(newer, previous=older)
+
+
+def test_an_untouched_class_has_the_same_object(write: Write, manifest: Text) -> None:
+    older, newer = with_edge(write, manifest, **{"kv/edge.py": UNTOUCHED["kv/edge.py"]})
+    toml = newer / "release.toml"
+    toml.write_text(toml.read_text().replace("kv.edge:Edge", "kv.node:Node"))
+    with pytest.raises(ReleaseError, match=r"classes.Edge.object = 'kv.node:Node', which was 'kv.edge:Edge'"):
+        build(newer, previous=older)
+
+
+def test_an_untouched_class_does_not_import_the_release_before(write: Write, manifest: Text) -> None:
+    """That is another one in each version."""
+    older, newer = with_edge(write, manifest, **{"kv/deep/twig.py": "from previous.kv import node"})
+    with pytest.raises(ReleaseError, match=r"twig.py:1: imports previous.kv, which is another release in each version"):
+        build(newer, previous=older)
 
 
 def test_version_1_has_none_before_it(first: Path, write: Write) -> None:

@@ -8,16 +8,15 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from segue.errors import OperatorError, ReleaseError
 from segue.model.ids import ContentHash
 from segue.release import archive, source
 from segue.release.durable import sync_path, sync_tree
-from segue.release.libraries import compiled_modules
 from segue.release.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
-
-_PREVIOUS = "previous"
+from segue.release.needed import PREVIOUS, Needed
 
 
 def build(folder: Path, *, previous: Path | None = None) -> bytes:
@@ -35,16 +34,17 @@ def build(folder: Path, *, previous: Path | None = None) -> bytes:
     Raises:
         ReleaseError: the manifest is wrong; a name in it is not defined in the release; a file does not
             compile, or cannot be in a bundle; `previous` is missing, is not the release before this one,
-            has other classes, or has no module that this release imports of it.
+            has no module that this release imports of it, or has a class that this one leaves out; or a
+            class without an upgrade is not what it was in `previous`.
     """
     manifest = read_manifest(folder)
     files = _collect(folder)
     for file in files:
-        if file.partition("/")[0] in (_PREVIOUS, f"{_PREVIOUS}.py"):
+        if file.partition("/")[0] in (PREVIOUS, f"{PREVIOUS}.py"):
             raise ReleaseError(f"{folder / file}: the name previous is the release before this one; rename it")
     trees = _parse(files, f"{folder}/")
     _check_references(manifest, folder, trees)
-    files |= _embed(manifest, trees, folder, previous)
+    files |= _embed(manifest, files, trees, folder, previous)
     return archive.pack(files)
 
 
@@ -145,7 +145,11 @@ def _check_references(manifest: Manifest, folder: Path, trees: Mapping[str, ast.
 
 
 def _embed(
-    manifest: Manifest, trees: Mapping[str, ast.Module], folder: Path, previous: Path | None
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    trees: Mapping[str, ast.Module],
+    folder: Path,
+    previous: Path | None,
 ) -> dict[str, bytes]:
     """Return what goes under `previous/` in the bundle: `{path: content}`."""
     if manifest.version == 1:
@@ -159,14 +163,17 @@ def _embed(
             f"{folder / MANIFEST_NAME}: version {manifest.version} is built with version {manifest.version - 1} "
             f"at hand: give its folder or bundle (segue build {folder} --previous ...)"
         )
-    older = _read_previous(previous, manifest)
-    needed = _Needed(older, previous, manifest)
+    before, older = _read_previous(previous, manifest)
+    _check_classes(manifest, before, _Pair(folder, files, previous, older))
+    of_previous = "of two releases back: import of previous only what does without it"
+    needed = Needed(older, previous, before.version, of_previous)
     for file, wanted in source.previous_imports(trees):
-        needed.add(wanted, f"{folder / file}:{wanted.line}", f"{_PREVIOUS}.")
-    return {f"{_PREVIOUS}/{file}": older[file] for file in needed.files}
+        needed.add(wanted, f"{folder / file}:{wanted.line}", f"{PREVIOUS}.")
+    return {f"{PREVIOUS}/{file}": older[file] for file in needed.files}
 
 
-def _read_previous(previous: Path, manifest: Manifest) -> dict[str, bytes]:
+def _read_previous(previous: Path, manifest: Manifest) -> tuple[Manifest, dict[str, bytes]]:
+    """Return the manifest and the own files of the release before."""
     if previous.is_dir():
         found, files = read_manifest(previous), _collect(previous)
     else:
@@ -180,81 +187,57 @@ def _read_previous(previous: Path, manifest: Manifest) -> dict[str, bytes]:
             f"{previous}: expected version {manifest.version - 1} of {manifest.system}, "
             f"found version {found.version} of {found.system}; give the release right before this one"
         )
-    if set(found.classes) != set(manifest.classes):
-        raise ReleaseError(
-            f"{manifest.system} {manifest.version} has the classes {', '.join(sorted(manifest.classes))}, but version "
-            f"{found.version} has {', '.join(sorted(found.classes))}: give each an upgrade under its name; "
-            "a class that comes or goes with a release is not supported yet"
-        )
-    return {file: content for file, content in files.items() if not file.startswith(f"{_PREVIOUS}/")}
+    return found, {file: content for file, content in files.items() if not file.startswith(f"{PREVIOUS}/")}
 
 
-class _Needed:
-    """Gathers what is needed of the release before, and what that needs of its own release."""
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A release and the one before it: where each is, and `{file: content}`."""
 
-    def __init__(self, files: Mapping[str, bytes], shown: Path, manifest: Manifest) -> None:
-        self.files: set[str] = set()
-        self._older = files
-        self._shown = shown
-        self._version = manifest.version - 1
-        tops = {file.partition("/")[0].removesuffix(".py") for file in files if file.endswith(".py")}
-        self._tops = tops - _compiled(files)  # a compiled library is shared: no release has a copy
+    folder: Path
+    files: Mapping[str, bytes]
+    previous: Path
+    older: Mapping[str, bytes]
 
-    def add(self, wanted: source.Import, at: str, prefix: str) -> None:
-        """Take in a module, the packages that it is in, and all that they import of their own release.
 
-        Args:
-            wanted: the module, by its name in the older release.
-            at: `FILE:LINE` of the import.
-            prefix: what stood before the name there.
-        """
-        parts = wanted.module.split(".")
-        if prefix and parts[0] == "google" and "google" not in self._tops:
-            return  # the release before's own well-known types, which come with protobuf
-        for count in range(1, len(parts) + 1):
-            module = ".".join(parts[:count])
-            file = source.module_file(module, self._older)
-            if file is not None:
-                self._take(file)
-            elif not source.is_namespace(module, self._older):
-                if prefix and not self._is_defined(wanted):
-                    raise ReleaseError(
-                        f"{at}: {prefix}{wanted.module}: version {self._version} in {self._shown} has no such module"
-                        f"{'' if wanted.certain else ' or name'}; correct the import"
-                    )
-                return
-
-    def _is_defined(self, wanted: source.Import) -> bool:
-        """Say whether it is a name in a module, where it may be one."""
-        module, _, name = wanted.module.rpartition(".")
-        file = source.module_file(module, self._older)
-        if wanted.certain or file is None:
-            return False
-        tree = source.parse(self._older[file], f"{self._shown}/{file}")
-        return source.definition(tree, name) is not None or "_pb2" in module
-
-    def _take(self, file: str) -> None:
-        if file in self.files:
-            return
-        self.files.add(file)
-        shown = f"{self._shown}/{file}"
-        tree = source.parse(self._older[file], shown)
-        for one in source.imports(tree, *source.name_of(file)):
-            top = one.module.partition(".")[0]
-            if top == _PREVIOUS:
+def _check_classes(manifest: Manifest, before: Manifest, pair: _Pair) -> None:
+    """Make sure that each class leads on from the release before it, or is new."""
+    at = pair.folder / MANIFEST_NAME
+    for name in before.classes:
+        if name not in manifest.classes:
+            raise ReleaseError(
+                f"{at}: has no class {name}, which version {before.version} has: list it, without an upgrade if this "
+                "release does not touch it"
+            )
+    for name, described in manifest.classes.items():
+        if name not in before.classes:
+            if described.upgrade is not None:
                 raise ReleaseError(
-                    f"{shown}:{one.line}: imports {one.module}, of two releases back: import of previous only what "
-                    f"does without it"
+                    f"{at}: classes.{name}.upgrade: version {before.version} has no class {name}, so there is nothing "
+                    "to upgrade from: correct the name, or remove the table"
                 )
-            if top in self._tops:
-                self.add(one, f"{shown}:{one.line}", "")
+        elif described.upgrade is None:
+            _check_untouched(name, manifest, before, pair)
 
 
-def _compiled(files: Mapping[str, bytes]) -> set[str]:
-    """Return the modules of the compiled libraries in a release."""
-    found: set[str] = set()
-    for file, content in files.items():
-        if file.count("/") == 1 and file.endswith(".dist-info/RECORD"):
-            lines = content.decode(errors="replace").splitlines()
-            found |= compiled_modules(line.partition(",")[0] for line in lines)
-    return found
+def _check_untouched(name: str, manifest: Manifest, before: Manifest, pair: _Pair) -> None:
+    """Make sure that a class without an upgrade is the same code in both releases."""
+    at = pair.folder / MANIFEST_NAME
+    now, then = manifest.classes[name].object, before.classes[name].object
+    what_now = f"give {name} an upgrade"
+    if now != then:
+        raise ReleaseError(
+            f"{at}: classes.{name}.object = {now!r}, which was {then!r} in version {before.version}: {what_now}"
+        )
+    of_previous = f"which is another release in each version: {what_now}"
+    module = source.Import(module=now.partition(":")[0], line=1, certain=True)
+    ours = Needed(pair.files, pair.folder, manifest.version, of_previous)
+    ours.add(module, str(at), "")
+    theirs = Needed(pair.older, pair.previous, before.version, of_previous)
+    theirs.add(module, str(pair.previous / MANIFEST_NAME), "")
+    for file in sorted(ours.files | theirs.files):
+        if file not in ours.files or file not in theirs.files or pair.files[file] != pair.older[file]:
+            raise ReleaseError(
+                f"{pair.folder / file}: is not what it was in version {before.version}, and class {name}, which has no "
+                f"upgrade in version {manifest.version}, is made of it: {what_now}, or leave the file as it was"
+            )

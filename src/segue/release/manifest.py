@@ -116,7 +116,10 @@ class UpgradeSection(Section):
 
 
 class ClassSection(Section):
-    """`[classes.NAME]`: a class of the system at this version."""
+    """`[classes.NAME]`: a class of the system at this version.
+
+    Without an upgrade it is as in the version before, which then carries the new number, or it is new.
+    """
 
     object: Reference = Field(description=f'{_CODE} "blockstore.node:BlockNode"')
     upgrade: UpgradeSection | None = Field(default=None, description="a table with transform, past, future, schedule")
@@ -209,20 +212,13 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
         raise ReleaseError(_syntax(str(error), text, source)) from error
     except ValidationError as error:
         raise ReleaseError(_complaint(error.errors(), source)) from error
-    _check_upgrades(manifest, source)
-    return manifest
-
-
-def _check_upgrades(manifest: Manifest, source: str) -> None:
     for name, described in manifest.classes.items():
-        key = f"{source}: classes.{name}.upgrade"
         if manifest.version == 1 and described.upgrade is not None:
-            raise ReleaseError(f"{key}: expected no such table in version 1, which upgrades nothing; remove it")
-        if manifest.version > 1 and described.upgrade is None:
             raise ReleaseError(
-                f"{key}: expected a table with transform, past and future, found nothing "
-                f"(a class that a release leaves untouched is not supported yet)"
+                f"{source}: classes.{name}.upgrade: expected no such table in version 1, which upgrades nothing; "
+                "remove it"
             )
+    return manifest
 
 
 def _at(key: str, expected: str, found: object) -> PydanticCustomError:
