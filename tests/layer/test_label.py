@@ -68,3 +68,16 @@ def test_a_source_tells_what_was_learnt_since() -> None:
 def test_a_source_of_a_newer_caller_knows_the_caller() -> None:
     """A future simulation's label is never of a version that it does not know."""
     assert label_source(Version(2), Newest(Version(1)))() == (("segue-label", "2/2"),)
+
+
+def test_a_source_of_an_object_that_carries_a_new_number_speaks_it() -> None:
+    """From the call after it, whatever the process knows besides."""
+    own, newest = Newest(Version(1)), Newest(Version(1))
+    source = label_source(own, newest)
+    assert source() == (("segue-label", "1/1"),)
+    own.learn(Version(2))
+    assert source() == (("segue-label", "2/2"),)
+    newest.learn(Version(4))
+    assert source() == (("segue-label", "2/4"),)
+    own.learn(Version(3))
+    assert source() == (("segue-label", "3/4"),)

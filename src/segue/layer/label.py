@@ -151,22 +151,28 @@ class Newest:
         return f"Newest({self.version})"
 
 
-def label_source(caller: Version, newest: Newest, node: NodeId | None = None) -> Callable[[], LabelMetadata]:
+def label_source(caller: Version | Newest, newest: Newest, node: NodeId | None = None) -> Callable[[], LabelMetadata]:
     """Return what a channel asks for the metadata of each call: the label as it is at that moment.
 
     Args:
-        caller: the version of the object whose calls these are.
+        caller: the version of the object whose calls these are; a `Newest` of its own for an object that
+            comes to carry the numbers of releases that leave its class untouched.
         newest: what the process knows; what it learns later, later calls tell.
         node: the node's id; None for a client.
     """
-    known = newest.version
-    metadata = Label(caller=caller, newest=max(caller, known), node=node).to_metadata()
+    speaks = caller if isinstance(caller, Newest) else Newest(caller)
+    known = (speaks.version, newest.version)
+    metadata = _metadata(*known, node)
 
     def current() -> LabelMetadata:
         nonlocal known, metadata
-        if newest.version != known:
-            known = newest.version
-            metadata = Label(caller=caller, newest=max(caller, known), node=node).to_metadata()
+        if newest.version != known[1] or speaks.version != known[0]:
+            known = (speaks.version, newest.version)
+            metadata = _metadata(*known, node)
         return metadata
 
     return current
+
+
+def _metadata(caller: Version, newest: Version, node: NodeId | None) -> LabelMetadata:
+    return Label(caller=caller, newest=max(caller, newest), node=node).to_metadata()
