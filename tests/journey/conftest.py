@@ -23,6 +23,7 @@ EXAMPLES: dict[type[j.Event], j.Event] = {
         j.FirstStarted(),
         j.FirstStartFailed(reason="port 9001 is in use"),
         j.FutureInstalled(took_ms=12.5),
+        j.Carried(),
         j.FutureRefused(reason="Version2 has no start()", final=True),
         j.FutureLost(reason="Version2 did not start again"),
         j.PermitGranted(permit="p1"),
@@ -60,10 +61,7 @@ EVENTS: dict[type[j.Event], SearchStrategy[j.Event]] = {
         failed: st.builds(failed, reason=REASONS, final=st.booleans())
         for failed in (j.FutureRefused, j.WarmFailed, j.TransformFailed, j.StartFailed)
     },
-    **{
-        failed: st.builds(failed, reason=REASONS)
-        for failed in (j.FirstStartFailed, j.FutureLost, j.QuiesceFailed, j.HandOverFailed)
-    },
+    **{failed: st.builds(failed, reason=REASONS) for failed in (j.FirstStartFailed, j.QuiesceFailed, j.HandOverFailed)},
 }
 
 
@@ -73,27 +71,55 @@ def release(version: int, edition: int = 0) -> Announcement:
 
 
 def example(at: j.Journey, kind: type[j.Event]) -> j.Event:
-    return j.Learned(release=release(at.version + 1)) if kind is j.Learned else EXAMPLES[kind]
+    return j.Learned(release=release(at.newest + 1)) if kind is j.Learned else EXAMPLES[kind]
+
+
+def wanted(at: j.Journey) -> list[Announcement]:
+    """Return what the node wants of the releases there are: three editions of each."""
+    versions = {at.newest + 1, *(future.release.version for future in at.futures[:1])}
+    return [one for one in (release(v, edition) for v in sorted(versions) for edition in range(3)) if at.wants(one)]
+
+
+@st.composite
+def learned(draw: DrawFn, at: j.Journey) -> j.Event:
+    """Draw news; on a node that never ran, with any number of releases before it."""
+    if at.phase is not j.Phase.NEW:
+        return j.Learned(release=draw(st.sampled_from(wanted(at))))
+    oldest, count = draw(st.integers(1, 2)), draw(st.integers(0, 3))
+    before = tuple(release(version) for version in range(oldest, oldest + count))
+    editions = [release(oldest + count, edition) for edition in range(20)]
+    return j.Learned(release=next(one for one in editions if at.wants(one)), before=before)
 
 
 @st.composite
 def next_events(draw: DrawFn, at: j.Journey) -> j.Event | None:
     """Draw an event that may come next; None if the node wants none of the releases there are."""
     commands = j.pending(at)
-    if commands:
-        answers = j.ANSWERS[type(commands[0])]
-        # Success comes first in a pair: drawn more often, or few walks would see a commit.
-        kind = draw(st.sampled_from((answers[0],) * 5 + answers))
-        return draw(EVENTS[kind]) if kind in EVENTS else EXAMPLES[kind]
-    wanted = [r for r in (release(at.version + 1, edition) for edition in range(3)) if at.wants(r)]
-    return j.Learned(release=draw(st.sampled_from(wanted))) if wanted else None
+    kinds: tuple[type[j.Event], ...] = j.ANSWERS[type(commands[0])] if commands else (j.Learned,)
+    if at.phase is not j.Phase.NEW and not wanted(at):
+        kinds = tuple(kind for kind in kinds if kind is not j.Learned)
+    if not kinds:
+        return None
+    # Success comes first: drawn more often, or few walks would see a commit.
+    kind = draw(st.sampled_from((kinds[0],) * 5 + kinds))
+    if kind is j.Learned:
+        return draw(learned(at))
+    if kind is j.FirstStarted:
+        return j.FirstStarted(object_version=draw(st.sampled_from([None, *(one.version for one in at.learning)])))
+    if kind is j.FutureLost:
+        lost = [None, *(future.release.version for future in at.futures)]
+        return j.FutureLost(reason=draw(REASONS), version=draw(st.sampled_from(lost)))
+    retried = any(future.release == at.learning[-1] for future in at.futures) if at.learning else False
+    if kind is j.Carried and retried:  # a release is what it is, each time
+        kind = j.FutureInstalled
+    return draw(EVENTS[kind]) if kind in EVENTS else EXAMPLES[kind]
 
 
 @st.composite
 def some_walks(draw: DrawFn) -> list[j.Event]:
     """Draw a journal: every event in it could come where it came."""
     at, events = j.Journey(), list[j.Event]()
-    for _ in range(draw(st.integers(0, 50))):
+    for _ in range(draw(st.integers(0, 80))):
         event = draw(next_events(at))
         if event is None:
             break

@@ -15,6 +15,7 @@ Walks = SearchStrategy[list[j.Event]]
 Release = Callable[..., Announcement]
 
 STEADY = settings(derandomize=True, deadline=None)
+LEARNING = {j.Phase.FETCHING_FIRST, j.Phase.STARTING_FIRST, j.Phase.FETCHING, j.Phase.INSTALLING}
 QUIESCED_AT = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
 SERVING_AT = datetime(2024, 5, 2, 12, 0, 1, tzinfo=UTC)
 
@@ -53,7 +54,7 @@ def test_an_upgrade(serving: j.Journey, release: Release) -> None:
     assert done == j.Journey(
         phase=j.Phase.SERVING,
         running=release(2),
-        before=release(1),
+        past=(release(1),),
         completed=(
             j.Upgrade(
                 release=release(2),
@@ -73,7 +74,7 @@ def test_an_upgrade(serving: j.Journey, release: Release) -> None:
 def test_a_commit_counts_before_the_permit_is_returned(serving: j.Journey, release: Release) -> None:
     committed = through(serving, j.Learned(release=release(2)), *BEGINNING, *REST[:-1])
     assert committed.phase is j.Phase.RETURNING
-    assert (committed.running, committed.before, committed.future) == (release(2), release(1), None)
+    assert (committed.running, committed.past, committed.futures) == (release(2), (release(1),), ())
     assert [upgrade.release for upgrade in committed.completed] == [release(2)]
     assert j.pending(committed) == (j.ReturnPermit(permit="p1", failure=None, final=False),)
 
@@ -100,12 +101,13 @@ def test_a_failed_attempt_ends_in_service_on_the_old_version(
     assert at == j.Journey(
         phase=j.Phase.SERVING,
         running=release(1),
-        future=release(2),
+        futures=(j.Future(release=release(2), install_ms=12.5),),
         failure="it broke",
+        failures=1,
         rejected=frozenset({release(2).sha256} if to_blame else ()),
     )
     assert at.wants(release(2)) is not to_blame
-    assert at.wants(release(2, 1))
+    assert at.wants(release(3))  # its callers can be answered all the same
 
 
 @pytest.mark.parametrize(
@@ -122,8 +124,8 @@ def test_an_attempt_that_fails_before_its_permit_leaves_all_as_it_was(
     events: Sequence[j.Event], wanted_again: bool, serving: j.Journey, release: Release
 ) -> None:
     at = through(serving, j.Learned(release=release(2)), *events)
-    assert (at.phase, at.running, at.future, at.upgrade) == (j.Phase.SERVING, release(1), None, None)
-    assert at.failure == "it broke"
+    assert (at.phase, at.running, at.futures, at.upgrade) == (j.Phase.SERVING, release(1), (), None)
+    assert (at.failure, at.failures) == ("it broke", 1)
     assert at.wants(release(2)) is wanted_again
 
 
@@ -133,15 +135,16 @@ def test_an_attempt_that_fails_before_its_permit_leaves_all_as_it_was(
 )
 def test_a_node_that_could_not_start_tries_again(events: Sequence[j.Event], release: Release) -> None:
     at = through(j.Journey(), j.Learned(release=release(1)), *events)
-    assert at == j.Journey(failure="it broke")
+    assert at == j.Journey(failure="it broke", failures=1)
     assert at.wants(release(1))
 
 
 def test_a_new_attempt_forgets_why_the_last_one_failed(serving: j.Journey, release: Release) -> None:
     failed = (*REST[:1], j.QuiesceFailed(reason="busy"), j.Resumed(), j.PermitReturned())
     at = through(serving, j.Learned(release=release(2)), *BEGINNING, *failed)
-    at = through(at, j.Learned(release=release(2)), *BEGINNING, *REST)
-    assert at.failure is None
+    at = through(at, j.Learned(release=release(2)), j.Fetched(), j.FutureInstalled(took_ms=0), *BEGINNING[2:], *REST)
+    assert (at.failure, at.failures) == (None, 0)
+    assert at.completed[0].install_future_ms == 12.5  # what the first installation took, not the look at it
     assert [upgrade.release for upgrade in at.completed] == [release(2)]
 
 
@@ -154,6 +157,115 @@ def test_only_the_next_version_is_wanted(version: int, serving: j.Journey, relea
 
 def test_while_under_way_nothing_is_wanted(serving: j.Journey, release: Release) -> None:
     assert not through(serving, j.Learned(release=release(2))).wants(release(2))
+    granted = through(serving, j.Learned(release=release(2)), *BEGINNING)
+    assert not any(granted.wants(release(version)) for version in (1, 2, 3))
+
+
+def learn(release: Announcement, *, untouched: bool = False) -> tuple[j.Event, ...]:
+    answer: j.Event = j.Carried() if untouched else j.FutureInstalled(took_ms=float(release.version))
+    return (j.Learned(release=release), j.Fetched(), answer)
+
+
+def attempt(permit: str = "p1") -> tuple[j.Event, ...]:
+    return (j.PermitGranted(permit=permit), *REST)
+
+
+def test_a_new_node_learns_all_of_history(release: Release) -> None:
+    """It runs the newest release that touches its class, carries what came since, and answers what was before."""
+    known = tuple(release(version) for version in (1, 2, 3, 4))
+    at = through(j.Journey(), j.Learned(release=known[-1], before=known[:-1]))
+    assert j.pending(at) == (j.Fetch(releases=known),)
+    at = through(at, j.Fetched())
+    assert j.pending(at) == (j.StartFirst(releases=known),)
+    at = through(at, j.FirstStarted(object_version=known[2].version))
+    assert at == j.Journey(phase=j.Phase.SERVING, running=known[2], carried=known[3:], past=known[:2])
+    assert (at.version, at.object_version, at.newest) == (4, 3, 4)
+
+
+@pytest.mark.parametrize("before", [(2,), (3,), (1, 1), (1, 0)])
+def test_history_is_told_in_order(before: tuple[int, ...], release: Release) -> None:
+    with pytest.raises(j.UnexpectedEventError, match="is no next step"):
+        j.advance(j.Journey(), j.Learned(release=release(2), before=tuple(release(one) for one in before)))
+
+
+def test_a_node_that_runs_needs_no_history(serving: j.Journey, release: Release) -> None:
+    with pytest.raises(j.UnexpectedEventError, match="is no next step"):
+        j.advance(serving, j.Learned(release=release(2), before=(release(1),)))
+
+
+def test_a_release_that_leaves_the_class_untouched_takes_no_attempt(serving: j.Journey, release: Release) -> None:
+    """The node carries its number, and serves on."""
+    at = through(serving, *learn(release(2), untouched=True), *learn(release(3), untouched=True))
+    assert at == j.Journey(phase=j.Phase.SERVING, running=release(1), carried=(release(2), release(3)))
+    assert (at.version, at.object_version) == (3, 1)
+    at = through(at, *learn(release(4)))
+    assert j.pending(at) == (j.AskPermit(from_version=release(3).version, to_version=release(4).version),)
+    at = through(at, j.PermitGranted(permit="p1"), j.Warmed(pid=200))
+    assert j.pending(at) == (j.Quiesce(version=release(1).version),)  # its folder goes by the release it is of
+    at = through(at, *REST[1:])
+    assert (at.running, at.carried, at.past) == (release(4), (), (release(1), release(2), release(3)))
+
+
+def test_releases_come_faster_than_the_node_upgrades(serving: j.Journey, release: Release) -> None:
+    """It answers each at once, and goes through them one after the other by itself, those that it carries excepted."""
+    at = through(serving, *learn(release(2)), *learn(release(3), untouched=True), *learn(release(4)))
+    assert at.phase is j.Phase.WAITING
+    assert [future.release.version for future in at.futures] == [2, 3, 4]
+    assert (at.version, at.newest) == (1, 4)
+    assert j.pending(at) == (j.AskPermit(from_version=release(1).version, to_version=release(2).version),)
+    assert at.wants(release(5))
+    assert not at.wants(release(4))
+    at = through(at, *attempt()[:-1])
+    assert (at.running, at.carried, at.version) == (release(2), (release(3),), 3)
+    assert [future.release.version for future in at.futures] == [4]
+    at = through(at, j.PermitReturned())
+    assert j.pending(at) == (j.AskPermit(from_version=release(3).version, to_version=release(4).version),)
+    at = through(at, *attempt("p2"))
+    assert (at.phase, at.running, at.past) == (j.Phase.SERVING, release(4), (release(1), release(2), release(3)))
+    assert [(upgrade.release.version, upgrade.install_future_ms) for upgrade in at.completed] == [(2, 2.0), (4, 4.0)]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (j.FetchFailed(reason="no room", final=False),),
+        (j.Fetched(), j.FutureRefused(reason="no room", final=False)),
+        (j.Fetched(), j.FutureRefused(reason="no room", final=True)),
+    ],
+)
+def test_a_further_release_that_fails_leaves_the_attempt_as_it_was(
+    failure: tuple[j.Event, ...], serving: j.Journey, release: Release
+) -> None:
+    """It is reported, and its failure is not the upgrade's."""
+    waiting = through(serving, *learn(release(2)))
+    at = through(waiting, j.Learned(release=release(3)), *failure)
+    assert (at.phase, at.upgrade, at.futures) == (j.Phase.WAITING, waiting.upgrade, waiting.futures)
+    assert (at.failure, at.failures) == ("no room", 1)
+    assert at.wants(release(3)) is (release(3).sha256 not in at.rejected)
+    at = through(at, *attempt()[:-1])
+    assert j.pending(at) == (j.ReturnPermit(permit="p1", failure=None, final=False),)
+
+
+@pytest.mark.parametrize(("lost", "phase", "kept"), [(None, "serving", 0), (2, "serving", 0), (3, "waiting", 1)])
+def test_futures_are_lost_from_a_version_on(
+    lost: int | None, phase: str, kept: int, serving: j.Journey, release: Release
+) -> None:
+    at = through(serving, *learn(release(2)), *learn(release(3)))
+    at = through(at, j.FutureLost(reason="it broke", version=release(lost).version if lost else None))
+    assert (at.phase.value, len(at.futures), at.failure) == (phase, kept, "it broke")
+    assert at.wants(release(kept + 2))
+
+
+def test_an_attempt_that_was_given_up_begins_anew_when_it_is_learned_anew(serving: j.Journey, release: Release) -> None:
+    """Not by itself: the agent waits a while first."""
+    at = through(serving, *learn(release(2)), *learn(release(3)))
+    at = through(at, *attempt()[:2], j.QuiesceFailed(reason="busy"), j.Resumed(), j.PermitReturned())
+    assert (at.phase, at.failures) == (j.Phase.SERVING, 1)
+    assert [future.release.version for future in at.futures] == [2, 3]
+    assert at.wants(release(2))
+    at = through(at, j.Learned(release=release(2)), j.Fetched(), j.FutureInstalled(took_ms=0))
+    assert j.pending(at) == (j.AskPermit(from_version=release(1).version, to_version=release(2).version),)
+    assert [future.install_ms for future in at.futures] == [2.0, 3.0]
 
 
 @STEADY
@@ -168,7 +280,7 @@ def test_a_rejected_release_is_never_wanted_again(walks: Walks, data: DataObject
         assert rejected <= at.rejected
         for sha256 in at.rejected:
             assert not at.wants(known[sha256])
-            if at.phase is j.Phase.SERVING:
+            if at.phase in (j.Phase.SERVING, j.Phase.WAITING):
                 with pytest.raises(j.UnexpectedEventError):
                     j.advance(at, j.Learned(release=known[sha256]))
 
@@ -183,15 +295,23 @@ def test_what_a_journey_says_of_itself_holds_together(walks: Walks, data: DataOb
         granted += isinstance(event, j.PermitGranted) - isinstance(event, j.PermitReturned)
         # one permit at a time, known for as long as it is held
         assert granted == (at.upgrade is not None and at.upgrade.permit is not None)
-        # versions are run one after the other, each once, and only a commit changes which one runs
-        assert [upgrade.release.version for upgrade in at.completed] == list(
-            range(at.version - len(at.completed) + 1, at.version + 1)
-        )
+        # every version that is answered is known, none is left out, and only these events take some in or away
+        known = (*at.past, *([at.running] if at.running else []), *at.carried, *(one.release for one in at.futures))
+        assert [one.version for one in known] == list(range(at.newest - len(known) + 1, at.newest + 1))
+        learnt = j.FirstStarted | j.FutureInstalled | j.Carried
+        assert at.newest >= earlier.newest or isinstance(event, j.FutureLost)
+        assert at.newest <= earlier.newest or isinstance(event, learnt)
+        # only a commit changes what runs, and makes what ran the past
         assert (at.running == earlier.running) is not isinstance(event, j.Committed | j.FirstStarted)
-        assert at.before is None or at.before.version == at.version - 1
-        # a future simulation stays until its version is committed, or the process loses it
-        assert at.future is None or at.future.version == at.version + 1
-        assert earlier.future is None or at.future is not None or isinstance(event, j.Committed | j.FutureLost)
+        assert at.past[: len(earlier.past)] == earlier.past
+        assert [one.release for one in at.completed][len(earlier.completed) :] == (
+            [at.running] if isinstance(event, j.Committed) else []
+        )
+        # what the object could carry is no future, and an attempt leads to the first that it could not
+        assert not at.futures or at.futures[0].install_ms is not None
+        if at.upgrade and at.phase is not j.Phase.RETURNING:
+            assert at.upgrade.release == at.futures[0].release
+        assert (at.phase in LEARNING) is bool(at.learning)
         # the server hears of a failure just when there was one
         for command in commands:
             if isinstance(command, j.ReturnPermit):

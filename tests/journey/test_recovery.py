@@ -31,12 +31,13 @@ def test_a_journal_cut_after_any_event_folds_to_where_the_node_was(walks: Walks,
 class Machine:
     """What commands do to a node, told as little as a command tells; each may be done twice.
 
-    `serving`, `warm` and `folders` are versions; `permits` are those that the server thinks are out.
+    `serving`, `warm` and `folders` are versions of objects; `answered` is the newest version that the node
+    answers; `permits` are those that the server thinks are out.
     """
 
     serving: Version | None = None
     warm: Version | None = None
-    future: Version | None = None
+    answered: Version | None = None
     folders: set[Version] = field(default_factory=set)
     bundles: set[str] = field(default_factory=set)
     permits: set[str] = field(default_factory=set)
@@ -44,14 +45,24 @@ class Machine:
     def run(self, command: j.Command, answer: j.Event) -> None:
         match command:
             case j.Fetch():
-                self.bundles.add(command.release.sha256)
+                self.bundles |= {release.sha256 for release in command.releases}
             case j.StartFirst():
-                self.folders, self.serving = {command.release.version}, command.release.version
+                assert isinstance(answer, j.FirstStarted)
+                assert {release.sha256 for release in command.releases} <= self.bundles
+                self.answered = command.releases[-1].version
+                self.serving = answer.object_version or self.answered
+                self.folders = {self.serving}
             case j.InstallFuture():
-                self.future = command.release.version
+                assert command.release.sha256 in self.bundles
+                if not isinstance(answer, j.FutureRefused):
+                    assert self.answered is not None
+                    assert command.release.version <= self.answered + 1, "there is a gap"
+                    self.answered = max(self.answered, command.release.version)
             case j.AskPermit():
                 if isinstance(answer, j.PermitGranted):
                     self.permits.add(answer.permit)
+                if isinstance(answer, j.FutureLost):
+                    self.answered = Version((answer.version or command.to_version) - 1)
             case j.Warm() | j.StartObject():
                 self.warm = command.release.version
             case j.Quiesce():
@@ -61,6 +72,8 @@ class Machine:
                 assert command.from_version in self.folders
                 self.folders.add(command.release.version)
             case j.HandOver():
+                assert self.answered is not None
+                assert command.to_version <= self.answered
                 self.serving, self.warm = command.to_version, None
             case j.Resume():
                 self.serving, self.warm = command.version, None
@@ -85,7 +98,7 @@ FAILURES = (
     | j.HandOverFailed
 )
 #: These leave nothing in service when they fail; of the others half may be done.
-CLEAN = j.FirstStartFailed | j.FutureRefused | j.FutureLost
+CLEAN = j.FirstStartFailed | j.FutureRefused
 
 
 def live(events: list[j.Event], crashes: list[bool], halves: list[bool]) -> Machine:
@@ -95,7 +108,11 @@ def live(events: list[j.Event], crashes: list[bool], halves: list[bool]) -> Mach
         for _ in range(2 if crash else 1):
             _, commands = j.fold(journal)
             for command in commands:
-                if not isinstance(event, FAILURES) or (half and not isinstance(event, CLEAN)):
+                if (
+                    not isinstance(event, FAILURES)
+                    or isinstance(event, j.FutureLost)
+                    or (half and not isinstance(event, CLEAN))
+                ):
                     machine.run(command, event)
         journal.append(event)
     return machine
@@ -120,7 +137,7 @@ def test_a_node_at_rest_is_whole_whatever_failed_before(walks: Walks, data: Data
         if at.phase is j.Phase.SERVING:
             machine = live(events[:count], [False] * count, halves[:count])
             assert commands == ()
-            assert machine.serving == at.version
-            assert machine.folders == {at.version}
+            assert machine.serving == at.object_version
+            assert machine.folders == {at.object_version}
             assert machine.warm is None
             assert machine.permits == set()

@@ -13,7 +13,7 @@ import pytest
 from segue.layer.grpc_channel import labelled_channel
 from segue.model.ids import Version
 from segue.node.hosts import HostProcess, Hosts
-from segue.node.plan import HostPlan, ReleasePlan, Stage
+from segue.node.plan import HostPlan, ReleasePlan, SimulationPlan, Stage
 
 #: The object: `Say` appends to a file that is open from `start` to `stop`, and answers all that was said.
 NODE = """
@@ -77,7 +77,7 @@ def plan(tmp_path: Path) -> HostPlan:
     return HostPlan(
         system="notes", class_name="Notes", node_id="n1", address=f"127.0.0.1:{free_port()}", max_connection_age_s=1,
         control=str(tmp_path / "1.control"), peer=str(tmp_path / "1.peer"), usage=str(tmp_path / "usage"),
-        release=release(tmp_path / "release-1", 1, {}), previous=None,
+        releases=(release(tmp_path / "release-1", 1, {}),),
     )  # fmt: skip
 
 
@@ -90,8 +90,8 @@ def release(folder: Path, version: int, edits: Edits) -> ReleasePlan:
         (folder / "notes" / name).write_text(text)
     (folder / "notes" / "__init__.py").touch()
     return ReleasePlan(
-        version=Version(version), folder=str(folder), object="notes.node:Notes", past=None,
-        future="notes.upgrade:Version2" if version > 1 else None,
+        version=Version(version), folder=str(folder), object="notes.node:Notes",
+        future=SimulationPlan(code="notes.upgrade:Version2", state=f"{folder}-state") if version > 1 else None,
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def make_release(tmp_path: Path) -> Callable[..., ReleasePlan]:
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     """The folders of version 1's object."""
-    return Stage(state=str(tmp_path / "object"), past=None, future=None)
+    return Stage(state=str(tmp_path / "object"), carries=Version(1))
 
 
 @pytest.fixture

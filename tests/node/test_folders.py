@@ -90,6 +90,21 @@ def test_discard_removes_whole_folders_and_minds_none(tmp_path: Path) -> None:
         assert list(folders.making.iterdir()) == []
 
 
+def test_a_past_simulations_folder_outlives_its_object(tmp_path: Path) -> None:
+    """What is removed with the object is all else of that version; it may be asked twice."""
+    with claimed(tmp_path, identity()) as folders:
+        for version in (Version(1), Version(2)):
+            (folders.object(version) / "blocks").mkdir(parents=True)
+            (folders.states(version) / "transform.json").touch()
+        (folders.past(Version(2)) / "names").mkdir(parents=True)
+        for _ in range(2):
+            folders.supersede(Version(1))
+            folders.supersede(Version(2))
+        assert not folders.states(Version(1)).exists()  # nothing came before it
+        assert list(folders.states(Version(2)).iterdir()) == [folders.past(Version(2))]
+        assert (folders.past(Version(2)) / "names").exists()
+
+
 def test_sockets_that_would_be_too_deep_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says which setting to change; the folder can be claimed afterwards."""
     deep = tmp_path / ("long" * 20)

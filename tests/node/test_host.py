@@ -15,7 +15,7 @@ from segue.errors import PeerError
 from segue.local import is_alive
 from segue.node.control import AuthorCodeError, HostFaultError, HostSilentError
 from segue.node.hosts import HostProcess, Hosts
-from segue.node.plan import Future, HostPlan, ReleasePlan, Stage
+from segue.node.plan import HostPlan, ReleasePlan, Stage
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -38,14 +38,14 @@ async def test_every_step_may_be_asked_twice(spawn: Spawn, stage: Stage, say: Sa
     for _ in range(2):
         await up(host, stage)
     assert await say(b"a") == b"a"
-    future = Future(release=make_release(2), state=f"{stage.state}-future")
+    future = make_release(2)
     assert await host.install(future) > 0
     assert await host.install(future) == 0
     assert await say(b"b", version=2) == b"future ab"
     for _ in range(2):
         await host.quiesce(5)
     for _ in range(2):
-        await up(host, replace(stage, future=future))
+        await up(host, replace(stage, futures=(future,)))
     assert await say(b"c") == b"abc"
     assert await say(b"d", version=2) == b"future abcd"
 
@@ -56,7 +56,7 @@ async def test_steps_asked_at_once_are_taken_one_after_the_other(
     """An agent that died while a start went on is followed by one that asks again: there is one object still."""
     slow = {"        self.file = self": "        open(self.path.parent / 'starts', 'a').write('x')\n"
             "        await asyncio.sleep(0.3)\n        self.file = self"}  # fmt: skip
-    host = await spawn(release=make_release(1, slow))
+    host = await spawn(releases=(make_release(1, slow),))
     await host.warm()
     async with asyncio.TaskGroup() as asked:
         for _ in range(3):
@@ -84,13 +84,13 @@ async def test_a_future_simulation_that_fails_does_not_keep_the_object_down(
 ) -> None:
     """One that starts only on a fresh folder, say: the old version's callers are answered all the same."""
     once = {'(self.state / "seen").touch()': '(self.state / "seen").mkdir()'}
-    future = Future(release=make_release(2, once), state=f"{stage.state}-future")
+    future = make_release(2, once)
     host = await up(await spawn(), stage)
     await host.install(future)
     await host.quiesce(5)
-    await up(host, replace(stage, future=future))
+    await up(host, replace(stage, futures=(future,)))
     assert await say(b"a") == b"a"
-    assert not await host.answers(future.release.version)
+    assert await host.answers() == {1}
     assert await refused(b"b", version=2) is None  # parked: it may come yet
 
 
@@ -99,7 +99,7 @@ async def test_a_chain_that_could_not_be_closed_is_made_anew(
 ) -> None:
     """Objects that are half closed do not go back into service."""
     torn = {"        self.file.close()": "        self.file.close()\n        raise RuntimeError('after closing')"}
-    host = await up(await spawn(release=make_release(1, torn)), stage)
+    host = await up(await spawn(releases=(make_release(1, torn),)), stage)
     assert await say(b"a") == b"a"
     with pytest.raises(AuthorCodeError, match="after closing"):
         await host.quiesce(5)
@@ -112,7 +112,7 @@ async def test_going_quiet_slowly_is_not_death(
 ) -> None:
     """A `stop` that takes long may still write: the process is silent, not gone, and serves again when asked to."""
     slow = {"        self.file.close()": "        await asyncio.sleep(0.5)\n        self.file.write(b'last')"}
-    host = await up(await spawn(release=make_release(1, slow)), stage)
+    host = await up(await spawn(releases=(make_release(1, slow),)), stage)
     monkeypatch.setattr("segue.node.hosts.ANSWER_TIMEOUT_S", 0.1)
     with pytest.raises(HostSilentError):
         await host.quiesce(0.1)
@@ -128,7 +128,7 @@ async def test_a_process_that_is_ended_keeps_its_counts_and_is_gone(
     loud = {
         "        self.file.close()": "        open(self.path.parent / 'stops', 'a').write('x')\n        raise OSError"
     }
-    host = await up(await spawn(release=make_release(1, loud)), stage)
+    host = await up(await spawn(releases=(make_release(1, loud),)), stage)
     await say(b"a")
     await host.end()
     assert not is_alive(host.pid)
@@ -143,7 +143,7 @@ async def test_calls_without_a_label_are_taken_for_what_the_operator_says(
 ) -> None:
     """So that clients that were never labelled keep their version when the node upgrades."""
     host = await up(await spawn(unlabelled="2"), stage)
-    await host.install(Future(release=make_release(2), state=f"{stage.state}-future"))
+    await host.install(make_release(2))
     async with grpc.aio.insecure_channel(plan.address) as channel:
         say: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/notes.Notes/Say")
         assert await say(b"a") == b"future a"
@@ -152,12 +152,12 @@ async def test_calls_without_a_label_are_taken_for_what_the_operator_says(
 async def test_a_busy_process_is_found(spawn: Spawn, stage: Stage, plan: HostPlan, make_release: MakeRelease) -> None:
     """An agent that comes back while author's code holds the event loop must not start a second process beside it."""
     busy = {"        self.file = self": "        import time; time.sleep(1)\n        self.file = self"}
-    host = await spawn(release=make_release(1, busy))
+    host = await spawn(releases=(make_release(1, busy),))
     await host.warm()
     async with asyncio.TaskGroup() as asked:
         starting = asked.create_task(host.start(stage))
         await asyncio.sleep(0.2)
-        found = await Hosts(asked).find(plan.release.version, Path(plan.control))
+        found = await Hosts(asked).find(plan.own.version, Path(plan.control))
         assert found is not None
         assert found.pid == host.pid
         assert not starting.done()
@@ -166,7 +166,7 @@ async def test_a_busy_process_is_found(spawn: Spawn, stage: Stage, plan: HostPla
 async def test_no_step_brings_back_a_process_that_ends(spawn: Spawn, stage: Stage, make_release: MakeRelease) -> None:
     """A supervisor signals agent and application together: what is asked then is refused, not half done."""
     slow = {"        self.file.close()": "        await asyncio.sleep(0.5)"}
-    host = await up(await spawn(release=make_release(1, slow)), stage)
+    host = await up(await spawn(releases=(make_release(1, slow),)), stage)
     os.kill(host.pid, signal.SIGTERM)
 
     async def serve_on() -> None:
@@ -184,7 +184,7 @@ async def test_a_process_that_hangs_is_killed(
 ) -> None:
     """Nothing of it runs when `end` returns."""
     stuck = {"        self.file.close()": "        import time; time.sleep(600)"}
-    host = await up(await spawn(release=make_release(1, stuck)), stage)
+    host = await up(await spawn(releases=(make_release(1, stuck),)), stage)
     monkeypatch.setattr("segue.node.hosts.END_TIMEOUT_S", 0.2)
     await host.end()
     assert not is_alive(host.pid)

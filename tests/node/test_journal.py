@@ -21,6 +21,7 @@ EVENTS: list[journey.Event] = [
     journey.Fetched(),
     journey.FetchFailed(reason="no room", final=False),
     journey.FutureInstalled(took_ms=12.5),
+    journey.Carried(),
     journey.PermitGranted(permit="p1"),
     journey.Quiesced(pid=7, at=AT),
     journey.Transformed(took_ms=250.0, size_bytes=10_000),
@@ -40,7 +41,8 @@ def announcements() -> st.SearchStrategy[Announcement]:
 def events() -> st.SearchStrategy[journey.Event]:
     moments = st.datetimes(timezones=st.just(UTC))
     return st.one_of(
-        st.builds(journey.Learned, release=announcements()),
+        st.builds(journey.Learned, release=announcements(), before=st.lists(announcements(), max_size=3).map(tuple)),
+        st.builds(journey.FirstStarted, object_version=st.none() | st.integers(min_value=1).map(Version)),
         st.builds(journey.TransformFailed, reason=st.text(), final=st.booleans()),
         st.builds(journey.Quiesced, pid=st.integers(), at=moments),
         st.builds(journey.Transformed, took_ms=st.floats(allow_nan=False), size_bytes=st.integers(min_value=0)),
@@ -52,6 +54,14 @@ def events() -> st.SearchStrategy[journey.Event]:
 def test_an_event_survives_the_way_to_json_and_back(event: journey.Event) -> None:
     """Every kind of value that an event holds comes back as it was."""
     assert decode(json.loads(json.dumps(encode(event)))) == event
+
+
+def test_a_journal_of_an_earlier_segue_is_read() -> None:
+    """What an event did not say then, it does not say now."""
+    first = {"event": "Learned", "release": {"version": 1, "sha256": "ab" * 32, "size_bytes": 1234}}
+    told = [decode(line) for line in (first, {"event": "Fetched"}, {"event": "FirstStarted"})]
+    at, _ = journey.fold(told)
+    assert (at.phase, at.version, at.past, at.carried) == (journey.Phase.SERVING, 1, (), ())
 
 
 def test_events_are_read_back_in_order(tmp_path: Path) -> None:

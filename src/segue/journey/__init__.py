@@ -21,6 +21,7 @@ from segue.journey.commands import (
     Warm,
 )
 from segue.journey.events import (
+    Carried,
     Committed,
     Event,
     Fetched,
@@ -45,11 +46,13 @@ from segue.journey.events import (
     Warmed,
     WarmFailed,
 )
-from segue.journey.steps import ANSWERS, Journey, Phase, UnexpectedEventError, Upgrade, advance, fold, pending
+from segue.journey.state import Future, Journey, Phase, Upgrade
+from segue.journey.steps import ANSWERS, UnexpectedEventError, advance, fold, pending
 
 __all__ = [
     "ANSWERS",
     "AskPermit",
+    "Carried",
     "Command",
     "Commit",
     "Committed",
@@ -59,6 +62,7 @@ __all__ = [
     "Fetched",
     "FirstStartFailed",
     "FirstStarted",
+    "Future",
     "FutureInstalled",
     "FutureLost",
     "FutureRefused",

@@ -13,28 +13,37 @@ from segue.model.release import Announcement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """Bring the bundle here, check its hash, unpack it: `Fetched | FetchFailed`."""
+    """Bring the bundles here, check their hashes, unpack them: `Fetched | FetchFailed`."""
 
-    release: Announcement
+    releases: tuple[Announcement, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFirst:
-    """Start a node that never ran before; its folder is empty the first time: `FirstStarted | FirstStartFailed`."""
+    """Start a node that never ran before; its folder is empty the first time: `FirstStarted | FirstStartFailed`.
 
-    release: Announcement
+    Attributes:
+        releases: all that the node simulates, oldest first; the last is its version.
+    """
+
+    releases: tuple[Announcement, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallFuture:
-    """Put the future simulation into the running process: `FutureInstalled | FutureRefused`."""
+    """Have the running process answer the release's version: `FutureInstalled | Carried | FutureRefused`."""
 
     release: Announcement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskPermit:
-    """Ask the upgrade server until it grants, while the node simulates the release: `PermitGranted | FutureLost`."""
+    """Ask the upgrade server until it grants, or a further release is heard of: `PermitGranted | Learned | FutureLost`.
+
+    Attributes:
+        from_version: the newest version that the node's object answers.
+        to_version: the one after it, which its future simulation answers.
+    """
 
     from_version: Version
     to_version: Version
@@ -49,7 +58,11 @@ class Warm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quiesce:
-    """Let calls inside end, park those that come, close the object: `Quiesced | QuiesceFailed`."""
+    """Let calls inside end, park those that come, close the object: `Quiesced | QuiesceFailed`.
+
+    In this and all that follow, `version` and `from_version` are of the release whose code the object is: what
+    is on disk goes by that number.
+    """
 
     version: Version
 

@@ -4,24 +4,34 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
+from segue.model.ids import Version
 from segue.model.release import Announcement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """The node heard of a release: the first it will run, or the one after what it runs."""
+    """The node heard of a release: the first it will run, or the one after the newest that it answers.
+
+    Also what begins an attempt anew that was given up: then the release is the next one that the node answers
+    already, by its future simulation.
+
+    Attributes:
+        release: what the node heard of.
+        before: on a node that never ran, all releases before it, oldest first; else nothing.
+    """
 
     release: Announcement
+    before: tuple[Announcement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """The bundle is here, whole and as published."""
+    """Every bundle is here, whole and as published."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchFailed:
-    """The bundle is not here; `final` as in every failure: True if trying this release again is of no use."""
+    """A bundle is not here; `final` as in every failure: True if trying this release again is of no use."""
 
     reason: str
     final: bool
@@ -29,7 +39,14 @@ class FetchFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstStarted:
-    """A node that never ran before serves."""
+    """A node that never ran before serves.
+
+    Attributes:
+        object_version: the newest release that touches the node's class, whose code it runs; None if that is
+            the release that it learned of.
+    """
+
+    object_version: Version | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +64,13 @@ class FutureInstalled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """The running process answers the new version's calls as it is, since the release leaves the class untouched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FutureRefused:
-    """The future simulation could not be installed; the chain is as it was."""
+    """The release could not be installed; the chain is as it was."""
 
     reason: str
     final: bool
@@ -56,9 +78,15 @@ class FutureRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FutureLost:
-    """The running process was started again, and could not have its future simulation back."""
+    """The running process was started again, and could not have its future simulations back.
+
+    Attributes:
+        reason: for the operator.
+        version: the oldest version that is not answered any more, nor is any above it; None for all futures.
+    """
 
     reason: str
+    version: Version | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +192,7 @@ Event: TypeAlias = (
     | FirstStarted
     | FirstStartFailed
     | FutureInstalled
+    | Carried
     | FutureRefused
     | FutureLost
     | PermitGranted

@@ -1,101 +1,15 @@
 """The table of a node's upgrade, and the two functions that read it."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from segue.journey import commands as do
 from segue.journey import events as on
-from segue.model.ids import ContentHash, Version
+from segue.journey.state import Future, Journey, Phase, Upgrade
+from segue.model.ids import Version
 from segue.model.release import Announcement
-
-
-class Phase(StrEnum):
-    """Where a node is on its way; the value is what people read."""
-
-    NEW = "new"
-    FETCHING_FIRST = "fetching first"
-    STARTING_FIRST = "starting first"
-    SERVING = "serving"
-    FETCHING = "fetching"
-    INSTALLING = "installing"
-    WAITING = "waiting"
-    WARMING = "warming"
-    QUIESCING = "quiescing"
-    TRANSFORMING = "transforming"
-    STARTING = "starting"
-    HANDING_OVER = "handing over"
-    RESUMING = "resuming"
-    COMMITTING = "committing"
-    RETURNING = "returning"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upgrade:
-    """What is known of the upgrade under way; each part is None until its step has been taken.
-
-    Attributes:
-        release: where the upgrade leads.
-        permit: the permit's id.
-        old_pid: the process that served the old version.
-        new_pid: the process that serves the new one.
-        quiesced_at: when the object was closed (UTC).
-        serving_at: when the new process had the port (UTC).
-        install_future_ms: how long the installation of the future simulation took.
-        transform_ms: how long the transform took.
-        transform_bytes: the size of what it wrote.
-    """
-
-    release: Announcement
-    permit: str | None = None
-    old_pid: int | None = None
-    new_pid: int | None = None
-    quiesced_at: datetime | None = None
-    serving_at: datetime | None = None
-    install_future_ms: float | None = None
-    transform_ms: float | None = None
-    transform_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Journey:
-    """All that a node's journal says, folded.
-
-    Attributes:
-        phase: where it is.
-        running: the release whose object owns the state; None on a node that never ran.
-        before: the release that ran before it, whose calls the past simulation answers.
-        future: the release whose future simulation is installed; it stays when an attempt is given up,
-            since upgraded nodes go on calling with that version.
-        upgrade: what is under way; None while serving undisturbed.
-        rejected: releases that this node will not try again.
-        failure: why the last attempt ended without an upgrade, for the operator.
-        completed: the upgrades that this node has committed, oldest first.
-    """
-
-    phase: Phase = Phase.NEW
-    running: Announcement | None = None
-    before: Announcement | None = None
-    future: Announcement | None = None
-    upgrade: Upgrade | None = None
-    rejected: frozenset[ContentHash] = frozenset()
-    failure: str | None = None
-    completed: tuple[Upgrade, ...] = ()
-
-    @property
-    def version(self) -> Version:
-        """The version that owns the node's state; 0 on a node that never ran."""
-        return self.running.version if self.running else Version(0)
-
-    def wants(self, release: Announcement) -> bool:
-        """Say whether `Learned(release)` is news: the node is at rest, and this is its next step."""
-        if release.sha256 in self.rejected:
-            return False
-        if self.phase is Phase.NEW:
-            return True
-        return self.phase is Phase.SERVING and release.version == self.version + 1
 
 
 class UnexpectedEventError(AssertionError):
@@ -119,13 +33,14 @@ def advance(journey: Journey, event: on.Event) -> Step:
         UnexpectedEventError: the table has no row for this event in this phase, or the event is
             `Learned` of a release that the node does not want.
 
-    Source: DESIGN's "A node's upgrade"; docs/decisions/0004.
+    Source: DESIGN's "A node's upgrade"; docs/decisions/0004 and 0013.
     """
     try:
         after, learn = TABLE[journey.phase, type(event)]
     except KeyError:
         raise UnexpectedEventError(f"no row of the table takes {event!r} while {journey.phase.value}") from None
-    following = replace(learn(journey, event), phase=after)
+    learnt = learn(journey, event)
+    following = replace(learnt, phase=after or _rest(learnt))
     return following, pending(following)
 
 
@@ -148,9 +63,11 @@ def pending(journey: Journey) -> tuple[do.Command, ...]:
 
 
 def _begin(journey: Journey, event: on.Learned) -> Journey:
-    if not journey.wants(event.release):
+    known = (*event.before, event.release)
+    in_order = all(one.version < two.version for one, two in pairwise(known))
+    if not journey.wants(event.release) or not in_order or (event.before and journey.phase is not Phase.NEW):
         raise UnexpectedEventError(f"{event!r} is no next step of {journey!r}")
-    return replace(journey, upgrade=Upgrade(release=event.release), failure=None)
+    return replace(journey, learning=known, failure=None)
 
 
 def _nothing(journey: Journey, event: on.Event) -> Journey:  # noqa: ARG001 - rows have one signature
@@ -167,47 +84,94 @@ def _know(**parts: str) -> Callable[[Journey, Any], Journey]:
     return learn
 
 
-def _first_started(journey: Journey, event: on.FirstStarted) -> Journey:  # noqa: ARG001
-    return replace(journey, running=_upgrade(journey).release, upgrade=None)
+def _first_started(journey: Journey, event: on.FirstStarted) -> Journey:
+    known, version = journey.learning, event.object_version or _learnt(journey).version
+    (running,) = (release for release in known if release.version == version)
+    return replace(
+        journey,
+        running=running,
+        carried=tuple(release for release in known if release.version > version),
+        past=tuple(release for release in known if release.version < version),
+        learning=(),
+        failures=0,
+    )
 
 
 def _future_installed(journey: Journey, event: on.FutureInstalled) -> Journey:
-    upgrade = replace(_upgrade(journey), install_future_ms=event.took_ms)
-    return replace(journey, upgrade=upgrade, future=upgrade.release)
+    release = _learnt(journey)
+    below = tuple(future for future in journey.futures if future.release.version < release.version)
+    above = journey.futures[len(below) :]
+    if above and not event.took_ms:  # it is there, and was: how long that took is known
+        return _attempt(replace(journey, learning=()))
+    installed = Future(release=release, install_ms=event.took_ms)
+    return _attempt(replace(journey, learning=(), futures=(*below, installed, *above[1:])))
+
+
+def _carried(journey: Journey, event: on.Carried) -> Journey:  # noqa: ARG001
+    release = _learnt(journey)
+    if not journey.futures:
+        return replace(journey, learning=(), carried=(*journey.carried, release), failures=0)
+    return _attempt(replace(journey, learning=(), futures=(*journey.futures, Future(release=release, install_ms=None))))
+
+
+def _attempt(journey: Journey) -> Journey:
+    """Begin the upgrade to the next version, if there is one that may be tried."""
+    if journey.upgrade or not journey.futures or journey.futures[0].release.sha256 in journey.rejected:
+        return journey
+    first = journey.futures[0]
+    return replace(journey, upgrade=Upgrade(release=first.release, install_future_ms=first.install_ms))
 
 
 def _committed(journey: Journey, event: on.Committed) -> Journey:  # noqa: ARG001
-    upgrade = _upgrade(journey)
-    completed = (*journey.completed, upgrade)
-    return replace(journey, running=upgrade.release, before=journey.running, future=None, completed=completed)
+    return replace(journey.ahead(), completed=(*journey.completed, _upgrade(journey)), failures=0)
 
 
 def _permit_returned(journey: Journey, event: on.PermitReturned) -> Journey:  # noqa: ARG001
-    return replace(journey, upgrade=None)
+    at_rest = replace(journey, upgrade=None)
+    if _upgrade(journey).failure is not None:
+        return replace(at_rest, failures=journey.failures + 1)
+    return _attempt(at_rest)
 
 
 def _give_up(journey: Journey, event: Any) -> Journey:
     """End the attempt for a reason that may pass: the release will be tried again."""
-    return replace(journey, failure=event.reason)
+    return replace(journey, failure=event.reason, upgrade=replace(_upgrade(journey), failure=event.reason))
 
 
 def _fail(journey: Journey, event: Any) -> Journey:
     """End the attempt: for good if the reason lies in the release."""
-    rejected = journey.rejected | {_upgrade(journey).release.sha256} if event.final else journey.rejected
-    return replace(journey, failure=event.reason, rejected=rejected)
+    return _reject(_give_up(journey, event), _upgrade(journey).release, event)
 
 
-def _fail_at_rest(journey: Journey, event: Any) -> Journey:
-    """End an attempt that was not away yet."""
-    return replace(_fail(journey, event), upgrade=None)
+def _not_learnt(journey: Journey, event: Any) -> Journey:
+    """Go on without what was being fetched, installed or started; nothing was away for it."""
+    failed = _reject(journey, _learnt(journey), event)
+    return replace(failed, learning=(), failure=event.reason, failures=journey.failures + 1)
 
 
 def _first_start_failed(journey: Journey, event: on.FirstStartFailed) -> Journey:
-    return replace(_give_up(journey, event), upgrade=None)
+    return replace(journey, learning=(), failure=event.reason, failures=journey.failures + 1)
 
 
 def _future_lost(journey: Journey, event: on.FutureLost) -> Journey:
-    return replace(_give_up(journey, event), upgrade=None, future=None)
+    lost = event.version or Version(journey.version + 1)
+    futures = tuple(future for future in journey.futures if future.release.version < lost)
+    return replace(
+        journey,
+        futures=futures,
+        upgrade=journey.upgrade if futures else None,
+        failure=event.reason,
+        failures=journey.failures + 1,
+    )
+
+
+def _reject(journey: Journey, release: Announcement, event: Any) -> Journey:
+    return replace(journey, rejected=journey.rejected | {release.sha256}) if event.final else journey
+
+
+def _learnt(journey: Journey) -> Announcement:
+    assert journey.learning, journey
+    return journey.learning[-1]
 
 
 def _upgrade(journey: Journey) -> Upgrade:
@@ -225,22 +189,31 @@ def _permit(journey: Journey) -> str:
     return permit
 
 
-#: `{(phase, event): (next phase, what the event adds)}`: the whole life of a node.
-TABLE: dict[tuple[Phase, type[on.Event]], tuple[Phase, Callable[[Journey, Any], Journey]]] = {
+def _rest(journey: Journey) -> Phase:
+    """Return where a node is that has nothing to learn: one with an attempt waits for its permit, else it serves."""
+    return Phase.WAITING if journey.upgrade else Phase.SERVING
+
+
+#: `{(phase, event): (next phase, what the event adds)}`: the whole life of a node. A next phase of None is the
+#: one that `_rest` says.
+TABLE: dict[tuple[Phase, type[on.Event]], tuple[Phase | None, Callable[[Journey, Any], Journey]]] = {
     # a node that never ran
     (Phase.NEW, on.Learned): (Phase.FETCHING_FIRST, _begin),
     (Phase.FETCHING_FIRST, on.Fetched): (Phase.STARTING_FIRST, _nothing),
-    (Phase.FETCHING_FIRST, on.FetchFailed): (Phase.NEW, _fail_at_rest),
+    (Phase.FETCHING_FIRST, on.FetchFailed): (Phase.NEW, _not_learnt),
     (Phase.STARTING_FIRST, on.FirstStarted): (Phase.SERVING, _first_started),
     (Phase.STARTING_FIRST, on.FirstStartFailed): (Phase.NEW, _first_start_failed),
-    # an upgrade: nothing is away yet
+    # releases come, also while the node waits for its permit to an older one
     (Phase.SERVING, on.Learned): (Phase.FETCHING, _begin),
+    (Phase.WAITING, on.Learned): (Phase.FETCHING, _begin),
     (Phase.FETCHING, on.Fetched): (Phase.INSTALLING, _nothing),
-    (Phase.FETCHING, on.FetchFailed): (Phase.SERVING, _fail_at_rest),
-    (Phase.INSTALLING, on.FutureInstalled): (Phase.WAITING, _future_installed),
-    (Phase.INSTALLING, on.FutureRefused): (Phase.SERVING, _fail_at_rest),
+    (Phase.FETCHING, on.FetchFailed): (None, _not_learnt),
+    (Phase.INSTALLING, on.FutureInstalled): (None, _future_installed),
+    (Phase.INSTALLING, on.Carried): (None, _carried),
+    (Phase.INSTALLING, on.FutureRefused): (None, _not_learnt),
+    # an upgrade: nothing is away yet
     (Phase.WAITING, on.PermitGranted): (Phase.WARMING, _know(permit="permit")),
-    (Phase.WAITING, on.FutureLost): (Phase.SERVING, _future_lost),
+    (Phase.WAITING, on.FutureLost): (None, _future_lost),
     (Phase.WARMING, on.Warmed): (Phase.QUIESCING, _know(new_pid="pid")),
     (Phase.WARMING, on.WarmFailed): (Phase.RESUMING, _fail),
     # the node is away
@@ -258,25 +231,25 @@ TABLE: dict[tuple[Phase, type[on.Event]], tuple[Phase, Callable[[Journey, Any], 
     # the node is back, on one version or the other
     (Phase.RESUMING, on.Resumed): (Phase.RETURNING, _nothing),
     (Phase.COMMITTING, on.Committed): (Phase.RETURNING, _committed),
-    (Phase.RETURNING, on.PermitReturned): (Phase.SERVING, _permit_returned),
+    (Phase.RETURNING, on.PermitReturned): (None, _permit_returned),
 }
 
 #: `{phase: the command that leads out of it}`; a phase that is not here is a rest.
 COMMANDS: dict[Phase, Callable[[Journey], do.Command]] = {
-    Phase.FETCHING_FIRST: lambda at: do.Fetch(release=_release(at)),
-    Phase.STARTING_FIRST: lambda at: do.StartFirst(release=_release(at)),
-    Phase.FETCHING: lambda at: do.Fetch(release=_release(at)),
-    Phase.INSTALLING: lambda at: do.InstallFuture(release=_release(at)),
+    Phase.FETCHING_FIRST: lambda at: do.Fetch(releases=at.learning),
+    Phase.STARTING_FIRST: lambda at: do.StartFirst(releases=at.learning),
+    Phase.FETCHING: lambda at: do.Fetch(releases=at.learning),
+    Phase.INSTALLING: lambda at: do.InstallFuture(release=_learnt(at)),
     Phase.WAITING: lambda at: do.AskPermit(from_version=at.version, to_version=_release(at).version),
     Phase.WARMING: lambda at: do.Warm(release=_release(at)),
-    Phase.QUIESCING: lambda at: do.Quiesce(version=at.version),
-    Phase.TRANSFORMING: lambda at: do.Transform(from_version=at.version, release=_release(at)),
+    Phase.QUIESCING: lambda at: do.Quiesce(version=at.object_version),
+    Phase.TRANSFORMING: lambda at: do.Transform(from_version=at.object_version, release=_release(at)),
     Phase.STARTING: lambda at: do.StartObject(release=_release(at)),
-    Phase.HANDING_OVER: lambda at: do.HandOver(from_version=at.version, to_version=_release(at).version),
-    Phase.RESUMING: lambda at: do.Resume(version=at.version, abandoned=_release(at).version),
-    Phase.COMMITTING: lambda at: do.Commit(from_version=at.version, to_version=_release(at).version),
+    Phase.HANDING_OVER: lambda at: do.HandOver(from_version=at.object_version, to_version=_release(at).version),
+    Phase.RESUMING: lambda at: do.Resume(version=at.object_version, abandoned=_release(at).version),
+    Phase.COMMITTING: lambda at: do.Commit(from_version=at.object_version, to_version=_release(at).version),
     Phase.RETURNING: lambda at: do.ReturnPermit(
-        permit=_permit(at), failure=at.failure, final=_release(at).sha256 in at.rejected
+        permit=_permit(at), failure=_upgrade(at).failure, final=_release(at).sha256 in at.rejected
     ),
 }
 
@@ -284,8 +257,8 @@ COMMANDS: dict[Phase, Callable[[Journey], do.Command]] = {
 ANSWERS: dict[type[do.Command], tuple[type[on.Event], ...]] = {
     do.Fetch: (on.Fetched, on.FetchFailed),
     do.StartFirst: (on.FirstStarted, on.FirstStartFailed),
-    do.InstallFuture: (on.FutureInstalled, on.FutureRefused),
-    do.AskPermit: (on.PermitGranted, on.FutureLost),
+    do.InstallFuture: (on.FutureInstalled, on.Carried, on.FutureRefused),
+    do.AskPermit: (on.PermitGranted, on.Learned, on.FutureLost),
     do.Warm: (on.Warmed, on.WarmFailed),
     do.Quiesce: (on.Quiesced, on.QuiesceFailed),
     do.Transform: (on.Transformed, on.TransformFailed),

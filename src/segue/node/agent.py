@@ -12,13 +12,13 @@ from segue import journey
 from segue.errors import OperatorError, PeerError, SegueError
 from segue.journey import Phase
 from segue.model.clock import Clock
-from segue.model.ids import ContentHash, Version
-from segue.model.release import Announcement
+from segue.model.ids import Version
 from segue.node.execute import Executor
 from segue.node.folders import Folders, Identity
 from segue.node.handover import check_free
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.journal import Journal
+from segue.node.news import News
 from segue.node.reports import Reports, heartbeat
 from segue.node.settings import NodeSettings
 from segue.wire.client import UpgradeServer
@@ -29,9 +29,6 @@ logger = logging.getLogger(__name__)
 _SERVES_CURRENT = frozenset(
     {Phase.SERVING, Phase.FETCHING, Phase.INSTALLING, Phase.WAITING, Phase.WARMING, Phase.RETURNING}
 )
-#: After an attempt that was given up: seconds until the release is tried again, doubled each time.
-_RETRY_S = 5.0
-_RETRY_LIMIT_S = 300.0
 #: Between two reports at least, however much callers claim.
 _REPORT_GAP_S = 0.1
 
@@ -63,11 +60,8 @@ class Agent:
             raise OperatorError(
                 f"{folders.journal} has a gap ({error}): put back the whole file, or start the node on a new folder"
             ) from error
-        self._newest = self._at.version
-        self._failures_in_a_row = 0
-        self._retry_at = 0.0
         self._executor: Executor | None = None
-        self._news = asyncio.Event()
+        self._news = News(server, settings.system)
         self._report_now = asyncio.Event()
 
     async def run(self) -> None:
@@ -85,6 +79,7 @@ class Agent:
                     folders=self._folders,
                     server=self._server,
                     hosts=Hosts(tasks),
+                    news=self._news,
                     watch=lambda host: self._watch(host, tasks),
                     clock=self._clock,
                 )
@@ -100,7 +95,8 @@ class Agent:
 
     async def _travel(self, executor: Executor, tasks: asyncio.TaskGroup) -> None:
         """Go from event to event, for ever."""
-        known = {self._at.version, Version(self._at.version - 1)}
+        # What is being replaced may still forward calls; what an upgrade leads to may be there already.
+        known = {release.version for release in (*self._at.past, *self._at.learning)} | {self._at.object_version}
         if self._at.upgrade:
             known.add(self._at.upgrade.release.version)
         await executor.adopt(sorted(version for version in known if version > 0))
@@ -123,45 +119,21 @@ class Agent:
     def _record(self, event: journey.Event) -> None:
         """Put the event into the journal, and only then follow it."""
         self._journal.append(event)
+        failures = self._at.failures
         self._at, _ = journey.advance(self._at, event)
         logger.info("version %s, %s (%s)", self._at.version, self._at.phase.value, type(event).__name__)
         self._report_now.set()
         if isinstance(event, journey.FirstStartFailed):
             raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
-        if self._at.phase in (Phase.NEW, Phase.SERVING):
-            self._put_off()
-
-    def _put_off(self) -> None:
-        """After an attempt that failed, leave the release alone for a while."""
-        self._failures_in_a_row = self._failures_in_a_row + 1 if self._at.failure else 0
-        doublings = min(self._failures_in_a_row, 10) - 1
-        wait_s = min(_RETRY_S * 2**doublings, _RETRY_LIMIT_S) if self._at.failure else 0.0
-        self._retry_at = asyncio.get_running_loop().time() + wait_s
+        if self._at.failures != failures:
+            self._news.put_off(self._at.failures)
 
     async def _rest(self) -> None:
         """Wait until something is new, and enter the release that the node wants, if there is one."""
         await self._news.wait()
-        self._news.clear()
-        if self._newest > self._at.version and asyncio.get_running_loop().time() >= self._retry_at:
-            wanted = await self._next_release()
-            if wanted:
-                self._record(journey.Learned(release=wanted))
-
-    async def _next_release(self) -> Announcement | None:
-        """Ask for the release that this node wants next: on a new node the newest, else the next one."""
-        try:
-            notices = await self._server.releases(self._settings.system)
-        except SegueError as error:
-            logger.warning("the releases are not known: %s", error)
-            return None
-        announced = [
-            Announcement(
-                version=Version(notice.version), sha256=ContentHash(notice.sha256), size_bytes=notice.size_bytes
-            )
-            for notice in notices
-        ]
-        wanted = [release for release in announced if self._at.wants(release)]
-        return wanted[-1] if wanted else None
+        learned = await self._news.next(self._at)
+        if learned:
+            self._record(learned)
 
     async def _report(self, executor: Executor) -> None:
         """Report to the upgrade server, now and then and whenever something happened."""
@@ -182,20 +154,14 @@ class Agent:
 
     async def _report_once(self, executor: Executor) -> None:
         gathered = await self._reports.gather((*executor.leaving, *executor.running.values()))
-        serving = executor.running.get(self._at.version)
+        serving = executor.running.get(self._at.object_version)
         pid = serving.pid if serving else None
         message = heartbeat(self._settings, self._at, pid=pid, process_reports=gathered.reports)
         reply = await self._server.heartbeat(self._settings.system, self._settings.node_id, message)
         self._reports.arrived(gathered)
         if gathered.more:
             self._report_now.set()
-        self._hear(Version(reply.newest))
-
-    def _hear(self, newest: Version) -> None:
-        if newest > self._newest:
-            self._newest = newest
-        if newest > self._at.version:
-            self._news.set()
+        self._news.hear(Version(reply.newest), self._at)
 
     def _watch(self, host: HostProcess, tasks: asyncio.TaskGroup) -> None:
         """Have a process listened to for as long as it lives."""
@@ -211,7 +177,7 @@ class Agent:
         await host.ended()
         if self._executor:
             self._executor.forget(host)
-        self._news.set()
+        self._news.wake()
 
     async def _stop_processes(self, executor: Executor) -> None:
         """End the application's processes, since nobody would look after them."""

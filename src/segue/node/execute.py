@@ -7,7 +7,7 @@ looks at what is already there.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from segue import journey
@@ -18,6 +18,7 @@ from segue.model.release import Announcement
 from segue.node.control import HostGoneError, HostSilentError, one_line
 from segue.node.folders import Folders
 from segue.node.hosts import HostProcess, Hosts
+from segue.node.news import News
 from segue.node.placement import Placement
 from segue.node.plan import HostPhase
 from segue.node.settings import NodeSettings
@@ -41,6 +42,7 @@ class Executor:
         folders: the node's places on disk.
         server: the upgrade server.
         hosts: starts processes of the application.
+        news: of releases: it ends the waiting for a permit.
         watch: is told of every process that is started or found.
         clock: for the instants that events carry.
     """
@@ -52,6 +54,7 @@ class Executor:
         folders: Folders,
         server: UpgradeServer,
         hosts: Hosts,
+        news: News,
         watch: Callable[[HostProcess], None],
         clock: Clock,
     ) -> None:
@@ -60,6 +63,7 @@ class Executor:
         self._placement = Placement(settings, folders)
         self._server = server
         self._hosts = hosts
+        self._news = news
         self._watch = watch
         self._clock = clock
         #: `{version: its process}`, of those that are not leaving
@@ -75,22 +79,22 @@ class Executor:
             at: where the node is on its journey; the command belongs to its phase.
         """
         match command:
-            case journey.Fetch(release=release):
-                return await self._fetch(release)
-            case journey.StartFirst(release=release):
-                return await self._start_first(release)
+            case journey.Fetch(releases=releases):
+                return await self._fetch(releases)
+            case journey.StartFirst(releases=releases):
+                return await self._start_first(releases, at)
             case journey.InstallFuture(release=release):
                 return await self._install_future(release, at)
             case journey.AskPermit(from_version=from_version, to_version=to_version):
                 return await self._ask_permit(from_version, to_version, at)
-            case journey.Warm(release=release):
-                return await self._warm(release, at)
+            case journey.Warm():
+                return await self._warm(at)
             case journey.Quiesce(version=version):
                 return await self._quiesce(version)
             case journey.Transform(release=release):
                 return await self._transform(release, at)
-            case journey.StartObject(release=release):
-                return await self._start_object(release, at)
+            case journey.StartObject():
+                return await self._start_object(at)
             case journey.HandOver(from_version=from_version, to_version=to_version):
                 return await self._hand_over(from_version, to_version, at)
             case journey.Resume(abandoned=abandoned):
@@ -108,9 +112,7 @@ class Executor:
         Raises:
             AuthorCodeError, PeerError: it does not start.
         """
-        assert at.running is not None, at
-        host = await self._process(at.running, at.before)
-        await self._start(host, at.running, at.future)
+        host = await self._started(at)
         await host.serve()
         return host
 
@@ -120,7 +122,7 @@ class Executor:
             try:
                 return await self.serve_current(at)
             except _FAILURES as error:
-                await self._try_again(at.version, error)
+                await self._try_again(at.object_version, error)
 
     async def adopt(self, versions: list[Version]) -> None:
         """Find the processes that an earlier agent left, and see those out that are leaving."""
@@ -140,54 +142,82 @@ class Executor:
             else:
                 self.running[version] = host
 
-    async def _fetch(self, release: Announcement) -> journey.Event:
-        folder = self._folders.release(release.sha256)
-        if folder.exists():
-            return journey.Fetched()
-        try:
-            bundle = await self._server.fetch(release.sha256)
-            if content_hash(bundle) != release.sha256:
-                raise TrustError(
-                    f"release {release.version}: what the upgrade server sent has SHA-256 {content_hash(bundle)}, "
-                    f"announced was {release.sha256}; publish the release again"
-                )
-            unpack(bundle, folder)
-            sync_path(folder.parent)
-        except ReleaseError as error:  # these are the bytes that were published, and they are no release
-            return journey.FetchFailed(reason=str(error), final=True)
-        except (SegueError, OSError) as error:
-            return journey.FetchFailed(reason=f"release {release.version} is not here: {one_line(error)}", final=False)
+    async def _fetch(self, releases: Sequence[Announcement]) -> journey.Event:
+        for release in releases:
+            try:
+                await self._have(release)
+            except ReleaseError as error:  # these are the bytes that were published, and they are no release
+                return journey.FetchFailed(reason=str(error), final=True)
+            except (SegueError, OSError) as error:
+                reason = f"release {release.version} is not here: {one_line(error)}"
+                return journey.FetchFailed(reason=reason, final=False)
         return journey.Fetched()
 
-    async def _start_first(self, release: Announcement) -> journey.Event:
+    async def _have(self, release: Announcement) -> None:
+        """Have a release's bundle unpacked here."""
+        folder = self._folders.release(release.sha256)
+        if folder.exists():
+            return
+        bundle = await self._server.fetch(release.sha256)
+        if content_hash(bundle) != release.sha256:
+            raise TrustError(
+                f"release {release.version}: what the upgrade server sent has SHA-256 {content_hash(bundle)}, "
+                f"announced was {release.sha256}; publish the release again"
+            )
+        unpack(bundle, folder)
+        sync_path(folder.parent)
+
+    async def _start_first(self, releases: Sequence[Announcement], at: journey.Journey) -> journey.Event:
         try:
-            host = await self._process(release, None)
-            await self._start(host, release, None)
-            await host.serve()
+            started = journey.FirstStarted(object_version=self._placement.first(releases))
         except _FAILURES as error:
-            await self.end(release.version)
             return journey.FirstStartFailed(reason=_reason(error))
-        return journey.FirstStarted()
+        first, _ = journey.advance(at, started)
+        try:
+            await self.serve_current(first)
+        except _FAILURES as error:
+            await self.end(first.object_version)
+            return journey.FirstStartFailed(reason=_reason(error))
+        return started
 
     async def _install_future(self, release: Announcement, at: journey.Journey) -> journey.Event:
         try:
             host = await self.serve_current(at)
-            if not await host.answers(release.version):  # what an earlier installation kept has missed calls since
-                self._folders.discard(self._folders.future(release.version))
-            took_ms = await host.install(self._placement.future(release))
+            for below in at.futures:
+                if below.release.version < release.version:
+                    await self._install(host, below.release)
+        except _FAILURES as error:  # the release that is to be installed is not to blame
+            return journey.FutureRefused(reason=_reason(error), final=False)
+        try:
+            took_ms = await self._install(host, release)
+            if self._placement.is_untouched(release):
+                return journey.Carried()
         except _FAILURES as error:
             return journey.FutureRefused(reason=_reason(error), final=_is_final(error))
         return journey.FutureInstalled(took_ms=took_ms)
+
+    async def _install(self, host: HostProcess, release: Announcement) -> float:
+        """Have `host` answer `release`, unless it does, and return the milliseconds that took."""
+        if release.version not in await host.answers():  # what an earlier installation kept has missed calls since
+            self._folders.discard(self._folders.future(release.version))
+        return await host.install(self._placement.future(release))
 
     async def _ask_permit(self, from_version: Version, to_version: Version, at: journey.Journey) -> journey.Event:
         request = PermitRequest(class_name=self._settings.class_name, from_version=from_version, to_version=to_version)
         said = ""
         while True:
+            learned = await self._news.next(at)
+            if learned:
+                return learned
             host = await self.bring_back(at)  # the wait may be long: a process that died must not wait with us
             try:
                 reason, retry_after_s = "", self._settings.poll_s
-                if not await host.answers(to_version):
-                    return journey.FutureLost(reason=f"version {to_version} could not be installed again; see the log")
+                answered = await host.answers()
+                for future in at.futures:
+                    version = future.release.version
+                    if version not in answered:
+                        reason = f"version {version} could not be installed again; see the log"
+                        return journey.FutureLost(reason=reason, version=version)
                 if self.leaving:  # two processes at a time; and no permit is held meanwhile
                     reason = f"process {self.leaving[0].pid} of the upgrade before still forwards calls"
                 else:
@@ -200,12 +230,12 @@ class Executor:
             if reason != said:
                 logger.info("no permit yet: %s", reason)
                 said = reason
-            await self._pause(retry_after_s)
+            await self._news.wait(_jittered(retry_after_s))
 
-    async def _warm(self, release: Announcement, at: journey.Journey) -> journey.Event:
+    async def _warm(self, at: journey.Journey) -> journey.Event:
         try:
-            host = await self._process(release, at.running)
-            await host.warm()
+            host = await self._process(at.ahead())
+            await host.warm(self._placement.imports(at.ahead()))
         except _FAILURES as error:
             return journey.WarmFailed(reason=_reason(error), final=_is_final(error))
         return journey.Warmed(pid=host.pid)
@@ -233,10 +263,9 @@ class Executor:
         except _FAILURES as error:
             return journey.TransformFailed(reason=_reason(error), final=_is_final(error))
 
-    async def _start_object(self, release: Announcement, at: journey.Journey) -> journey.Event:
+    async def _start_object(self, at: journey.Journey) -> journey.Event:
         try:
-            host = await self._process(release, at.running)
-            await self._start(host, release, None)
+            await self._started(at.ahead())
         except _FAILURES as error:
             return journey.StartFailed(reason=_reason(error), final=_is_final(error))
         return journey.Started()
@@ -245,7 +274,7 @@ class Executor:
         may_have_answered = not await self._is_started(to_version)
         while True:
             try:
-                host = await self._start_target(at)
+                host = await self._started(at.ahead())
                 try:
                     await host.serve()
                     break
@@ -276,12 +305,12 @@ class Executor:
     async def _commit(self, from_version: Version, to_version: Version, at: journey.Journey) -> journey.Event:
         while True:
             try:
-                host = await self._start_target(at)
+                host = await self._started(at.ahead())
                 await host.serve()
                 break
             except _FAILURES as error:
                 await self._try_again(to_version, error)
-        self._folders.discard(self._folders.states(from_version))
+        self._folders.supersede(from_version)
         self._folders.discard(self._folders.future(to_version))
         return journey.Committed()
 
@@ -299,13 +328,6 @@ class Executor:
                 logger.error("the permit cannot be returned: %s", error)
                 return journey.PermitReturned()
 
-    async def _start_target(self, at: journey.Journey) -> HostProcess:
-        """Make sure that the version that the upgrade leads to is started, and return its process."""
-        assert at.upgrade is not None, at
-        host = await self._process(at.upgrade.release, at.running)
-        await self._start(host, at.upgrade.release, None)
-        return host
-
     async def _is_started(self, version: Version) -> bool:
         """Say whether the process of `version` is known to have an object, and to have answered no call."""
         host = self.running.get(version)
@@ -314,18 +336,20 @@ class Executor:
         except PeerError:
             return False
 
-    async def _start(self, host: HostProcess, release: Announcement, future: Announcement | None) -> None:
-        """Have `host` import its release and start its object, unless it has."""
-        await host.warm()
-        await host.start(self._placement.stage(release, future))
+    async def _started(self, at: journey.Journey) -> HostProcess:
+        """Return the process that runs what `at` says the node runs, with its object started."""
+        host = await self._process(at)
+        await host.warm(self._placement.imports(at))
+        await host.start(self._placement.stage(at))
+        return host
 
-    async def _process(self, release: Announcement, previous: Announcement | None) -> HostProcess:
-        """Return the process that runs `release`, started if it is not there."""
-        host = self.running.get(release.version)
+    async def _process(self, at: journey.Journey) -> HostProcess:
+        """Return the process that runs what `at` says the node runs, started if it is not there."""
+        host = self.running.get(at.object_version)
         if host is not None:
             return host
-        host = await self._hosts.spawn(self._placement.host_plan(release, previous))
-        self.running[release.version] = host
+        host = await self._hosts.spawn(self._placement.host_plan(at))
+        self.running[at.object_version] = host
         self._watch(host)
         return host
 
@@ -349,8 +373,12 @@ class Executor:
         await self._pause(1.0)
 
     async def _pause(self, about_s: float) -> None:
-        """Wait, with jitter, so that a fleet that was refused together does not come back together."""
-        await asyncio.sleep(about_s * random.uniform(0.75, 1.25))
+        await asyncio.sleep(_jittered(about_s))
+
+
+def _jittered(about_s: float) -> float:
+    """Return a time to wait, so that a fleet that was refused together does not come back together."""
+    return about_s * random.uniform(0.75, 1.25)
 
 
 def _is_final(error: Exception) -> bool:

@@ -4,7 +4,7 @@
     STATE/journal.jsonl            what happened to the node
     STATE/releases/HASH/           unpacked bundles
     STATE/states/N/object/         the persistent state of version N's object
-    STATE/states/N/past/           what the past simulation of version N-1 keeps beside it
+    STATE/states/N/past/           what the past simulation keeps that release N brought; it outlives the object
     STATE/states/N/transform.json  what the transform that made them reported
     STATE/future/N/                what the future simulation of version N keeps
     STATE/making/                  transforms' work; becomes states/N in one rename
@@ -90,7 +90,7 @@ class Folders:
         return self.root / "releases" / sha256
 
     def states(self, version: Version) -> Path:
-        """Where version's object and past simulation keep their state, whole or not there."""
+        """Where version's object keeps its state, and the past simulation that it brought; whole or not there."""
         return self.root / "states" / str(version)
 
     def object(self, version: Version) -> Path:
@@ -98,7 +98,7 @@ class Folders:
         return self.states(version) / "object"
 
     def past(self, version: Version) -> Path:
-        """Where the past simulation beside version's object keeps its state."""
+        """Where the past simulation that version's release brought keeps its state."""
         return self.states(version) / "past"
 
     def future(self, version: Version) -> Path:
@@ -126,6 +126,16 @@ class Folders:
         folder.rename(trash / folder.name)
         sync_path(folder.parent)
         _remove(trash)
+
+    def supersede(self, version: Version) -> None:
+        """Remove what only version's object needed: its past simulation keeps its folder. Safe to run twice."""
+        folder, past = self.states(version), self.past(version)
+        if not past.exists():
+            self.discard(folder)
+            return
+        for entry in list(folder.iterdir()):
+            if entry != past:
+                self.discard(entry)
 
     def close(self) -> None:
         """Let another agent have the folder; the folder of the sockets goes if no process is left in it."""

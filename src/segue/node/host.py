@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from segue.model.usage import CallCounts
 from segue.node import handover
 from segue.node.control import listen
 from segue.node.objects import Objects
-from segue.node.plan import HostPhase, HostPlan, Stage, future_from_json
+from segue.node.plan import Carry, Future, HostPhase, HostPlan, ReleasePlan, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Host:
         self._claimed = asyncio.Event()
         self._usage = Usage()
         self._unreported = Unreported(self._usage)
-        newest = Newest(plan.release.version)
+        newest = Newest(plan.own.version)
         self._dispatch = Dispatch(
             usage=self._usage,
             newest=newest,
@@ -93,14 +94,15 @@ class Host:
                 raise PeerError("the application's process is ending")
             match question:
                 case "warm":
-                    self.warm()
+                    self.warm([ReleasePlan.from_json(release) for release in arguments["futures"]])
                 case "start":
                     await self.start(Stage.from_json(arguments["stage"]))
                 case "serve":
                     await self.serve()
                 case "install":
-                    async with asyncio.timeout(_INSTALL_S):
-                        return {"took_ms": await self._objects.install(future_from_json(arguments["future"]))}
+                    return await self.install(ReleasePlan.from_json(arguments["release"]))
+                case "carry":
+                    return await self.install(Carry(version=Version(arguments["version"])))
                 case "quiesce":
                     await self.quiesce(arguments["timeout_s"])
                 case "leave":
@@ -111,14 +113,17 @@ class Host:
                     raise AssertionError(f"no answer to {question!r}")
         return {"pid": os.getpid(), "phase": self.phase}
 
-    def warm(self) -> None:
+    def warm(self, futures: Sequence[ReleasePlan]) -> None:
         """Import all there is to import, so that nothing is left for the pause.
+
+        Args:
+            futures: what `start` will be told to install.
 
         Raises:
             ReleaseError: the release does not import, or a name in its manifest is not there.
         """
         if self.phase is HostPhase.COLD:
-            self._objects.load()
+            self._objects.load(futures)
             self.phase = HostPhase.WARM
 
     async def start(self, stage: Stage) -> None:
@@ -149,6 +154,11 @@ class Host:
             self._listener = listener
         self._dispatch.resume()
         self.phase = HostPhase.SERVING
+
+    async def install(self, future: Future) -> dict[str, Any]:
+        """Have a newer version's calls answered, and say how long that took; if it fails, all is as before."""
+        async with asyncio.timeout(_INSTALL_S):
+            return {"took_ms": await self._objects.answer(future)}
 
     async def quiesce(self, timeout_s: float) -> None:
         """Let calls inside end, park those that come, and close the object and its simulations.

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from segue.errors import PeerError
 from segue.model.ids import Version
 from segue.node.control import AuthorCodeError, HostFaultError, ask, peer_pid
 from segue.node.ending import ended
-from segue.node.plan import Future, HostPlan, Stage
+from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +51,14 @@ class HostProcess:
         self._descriptor = os.pidfd_open(pid)
         weakref.finalize(self, os.close, self._descriptor)
 
-    async def warm(self) -> None:
-        """Have it import its release.
+    async def warm(self, futures: Sequence[ReleasePlan] = ()) -> None:
+        """Have it import its releases, and those of the futures that it will be told to start.
 
         Raises (this and what follows, as `control.ask`):
             AuthorCodeError: the release's code failed in it.
             PeerError: it could not for another reason, is gone, or did not answer in time.
         """
-        await self._ask("warm", START_TIMEOUT_S)
+        await self._ask("warm", START_TIMEOUT_S, futures=[asdict(future) for future in futures])
 
     async def start(self, stage: Stage) -> None:
         """Have it start its object and simulations."""
@@ -68,8 +69,12 @@ class HostProcess:
         await self._ask("serve", ANSWER_TIMEOUT_S)
 
     async def install(self, future: Future) -> float:
-        """Have it install a future simulation, and return the milliseconds that took; if it fails, all is as before."""
-        answer = await self._ask("install", START_TIMEOUT_S, future=asdict(future))
+        """Have it answer a newer version, and return the milliseconds that took; if it fails, all is as before."""
+        match future:
+            case Carry(version=version):
+                answer = await self._ask("carry", START_TIMEOUT_S, version=version)
+            case _:
+                answer = await self._ask("install", START_TIMEOUT_S, release=asdict(future))
         return float(answer["took_ms"])
 
     async def quiesce(self, timeout_s: float) -> None:
@@ -94,9 +99,9 @@ class HostProcess:
         """
         return await self._ask("report", ANSWER_TIMEOUT_S, acknowledged=acknowledged, rows=rows)
 
-    async def answers(self, version: Version) -> bool:
-        """Say whether it answers that version's calls."""
-        return version in (await self.report())["answers"]
+    async def answers(self) -> frozenset[Version]:
+        """Return the versions whose calls it answers."""
+        return frozenset((await self.report())["answers"])
 
     async def ended(self) -> None:
         """Return when the process is gone."""
@@ -160,7 +165,7 @@ class Hosts:
                 process.kill()
             raise HostFaultError("the application's process did not come up; its log says why")
         try:
-            return HostProcess(version=plan.release.version, control=Path(plan.control), pid=process.pid)
+            return HostProcess(version=plan.own.version, control=Path(plan.control), pid=process.pid)
         except ProcessLookupError:
             raise HostFaultError("the application's process ended as soon as it had come up") from None
 

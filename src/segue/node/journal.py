@@ -96,6 +96,8 @@ def _encode_value(value: Any) -> Any:
             return value.isoformat()
         case Announcement():
             return dataclasses.asdict(value)
+        case tuple():
+            return [_encode_value(one) for one in value]
         case _:
             return value
 
@@ -105,4 +107,7 @@ def _decode_value(value: Any, hint: Any) -> Any:
         return datetime.fromisoformat(value)
     if hint is Announcement:
         return Announcement(**value)
+    if typing.get_origin(hint) is tuple:
+        one_hint, _ = typing.get_args(hint)  # tuple[X, ...]
+        return tuple(_decode_value(one, one_hint) for one in value)
     return value

@@ -3,19 +3,19 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from segue.author import Node, Simulation
-from segue.errors import ReleaseError
+from segue.errors import PeerError, ReleaseError
 from segue.layer.chain import Chain, Link
 from segue.layer.grpc_node_channel import node_channel
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, label_source
 from segue.model.ids import ClassName, NodeId, SystemName, Version
-from segue.node.plan import Future, HostPlan, ReleasePlan, Stage
+from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, SimulationPlan, Stage
 from segue.release.modules import LoadedRelease
 
 logger = logging.getLogger(__name__)
@@ -38,74 +38,116 @@ class Objects:
         self._newest = newest
         self._releases: dict[Version, LoadedRelease] = {}
         self._chain: Chain | None = None
+        #: What the newest object of the chain speaks on its channels.
+        self._speaks: Newest | None = None
 
     @property
     def versions(self) -> list[Version]:
-        """The versions that are answered."""
-        return [link.version for link in self._chain.links] if self._chain else []
+        """The versions that are answered, oldest first."""
+        links = self._chain.links if self._chain else ()
+        return [Version(version) for link in links for version in link.versions]
 
-    def load(self) -> None:
-        """Import the release, and the one before it.
+    def load(self, futures: Sequence[ReleasePlan] = ()) -> None:
+        """Import what the process runs, its past simulations, and all the releases that these are made of.
+
+        Args:
+            futures: releases to import as well, since `start` will install them; if one cannot be, it can wait.
 
         Raises:
-            ReleaseError: the release does not import, or a name in its manifest is not there.
+            ReleaseError: a release does not import, or a name in its manifest is not there.
         """
-        if self._plan.previous:
-            self._load(self._plan.previous)
-        release = self._load(self._plan.release)
-        release.resolve(self._plan.release.object)
-        if self._plan.release.past:
-            release.resolve(self._plan.release.past)
+        for plan in self._plan.releases:
+            release = self._load(plan)
+            if plan.past:
+                release.resolve(plan.past.code)
+        self._load(self._plan.own).resolve(self._plan.own.object)
+        try:
+            for plan in futures:
+                self._load_future(plan)
+        except ReleaseError:
+            logger.exception("a future simulation could not be imported")
 
     async def start(self, stage: Stage) -> None:
         """Make the object and its simulations on their folders, and let the object test itself.
 
-        A future simulation that fails does not keep the object down: `versions` then goes without it.
+        A future simulation that fails does not keep the object down: `versions` then goes without it, and
+        without those above it.
 
         Raises:
             Exception: what the author's code raised.
         """
-        own = self._plan.release
-        release = self._releases[own.version]
-        instance = release.resolve(own.object)(self._node(own.version, stage.state))
+        own = self._plan.own
+        speaks = Newest(stage.carries)
+        instance = self._load(own).resolve(own.object)(self._node(own.version, speaks, stage.state))
         await _call_if_there(instance, "start")
-        links = [Link(version=own.version, role="current", instance=instance)]
-        if own.past and stage.past:
-            version = Version(own.version - 1)
-            past: Simulation = release.resolve(own.past)(self._node(version, stage.past), instance)
-            await past.start()
-            links.insert(0, Link(version=version, role="past", instance=past))
+        since = own.version if own.version < stage.carries else None
+        chain = [Link(version=stage.carries, since=since, role="current", instance=instance)]
+        for plan, older in zip(reversed(self._plan.releases), (*reversed(self._plan.releases[:-1]), None), strict=True):
+            if plan.past:
+                chain.insert(0, await self._start_past(plan, plan.past, older, chain[0].instance))
         await _call_if_there(instance, "self_test")
-        self._show(Chain(tuple(links)))
-        if stage.future:
+        self._speaks = speaks
+        self._show(Chain(tuple(chain)))
+        for future in stage.futures:
             try:
-                await self.install(stage.future)
+                await self.answer(future)
             except Exception:
-                logger.exception(
-                    "version %s is not answered: it could not be installed again", stage.future.release.version
-                )
+                logger.exception("version %s is not answered: it could not be installed again", future.version)
+                break
 
-    async def install(self, future: Future) -> float:
-        """Have a newer version's calls answered from now on, disturbing no call in flight.
+    async def _start_past(
+        self, plan: ReleasePlan, simulation: SimulationPlan, older: ReleasePlan | None, delegate: object
+    ) -> Link:
+        """Start the past simulation that a release brought; it answers what stood between that and the older one."""
+        version = Version(plan.version - 1)
+        node = self._node(version, Newest(version), simulation.state)
+        past: Simulation = self._load(plan).resolve(simulation.code)(node, delegate)
+        await past.start()
+        since = older.version if older and older.version < version else None
+        return Link(version=version, since=since, role="past", instance=past)
+
+    async def answer(self, future: Future) -> float:
+        """Have the next newer version's calls answered from now on, disturbing no call in flight.
 
         Returns:
-            How long it took, in milliseconds; 0 if it was installed already.
+            How long it took, in milliseconds; 0 if they were answered already.
 
         Raises:
+            PeerError: the version before it is not answered.
             ReleaseError, Exception: the release does not import or its simulation does not start; the
                 chain is as it was.
         """
         before = self._chain
-        assert before is not None, "a future simulation needs an object to delegate to"
-        version = future.release.version
-        if any(link.version == version for link in before.links):
+        assert before is not None, "a future needs an object to stand on"
+        if future.version <= before.newest:
             return 0.0
+        if future.version > before.newest + 1:
+            raise PeerError(
+                f"version {future.version} cannot be answered yet: the newest that is, is {before.newest}; "
+                f"install {before.newest + 1} first"
+            )
         began = time.perf_counter()
+        if isinstance(future, Carry):
+            self._carry(before, future.version)
+        else:
+            await self._install(before, future)
+        return (time.perf_counter() - began) * 1000
+
+    def _carry(self, before: Chain, version: Version) -> None:
+        """Have the newest object of the chain answer one version more, and speak it."""
+        newest = before.links[-1]
+        assert self._speaks is not None, before
+        self._show(Chain((*before.links[:-1], replace(newest, version=version, since=newest.since or newest.version))))
+        self._speaks.learn(version)
+
+    async def _install(self, before: Chain, plan: ReleasePlan) -> None:
+        """Put a future simulation above the chain."""
+        assert plan.future is not None, plan
         # A large release takes long to import, and calls go on meanwhile: hence a thread.
-        make = await asyncio.to_thread(self._load_future, future.release)
-        Path(future.state).mkdir(parents=True, exist_ok=True)
-        simulation = make(self._node(version, future.state), before.links[-1].instance)
-        link = Link(version=version, role="future", instance=simulation, ready=False)
+        make = await asyncio.to_thread(self._load_future, plan)
+        speaks = Newest(plan.version)
+        simulation = make(self._node(plan.version, speaks, plan.future.state), before.links[-1].instance)
+        link = Link(version=plan.version, role="future", instance=simulation, ready=False)
         try:
             # It observes before it starts, so that no call falls between what it reads and what it is told.
             self._show(Chain((*before.links, link)))
@@ -115,7 +157,7 @@ class Objects:
             self._show(before)
             await _stop_quietly(simulation)
             raise
-        return (time.perf_counter() - began) * 1000
+        self._speaks = speaks
 
     async def close(self) -> None:
         """Close the simulations, which delegate to the object, before the object."""
@@ -125,23 +167,28 @@ class Objects:
             await _call_if_there(link.instance, "stop")
 
     def _load(self, plan: ReleasePlan) -> LoadedRelease:
+        """Load a release; its `previous` is the newest that is loaded below it, so that all share message classes."""
         if plan.version not in self._releases:
-            previous = self._releases.get(Version(plan.version - 1))
+            below = max((version for version in self._releases if version < plan.version), default=None)
+            previous = None if below is None else self._releases[below]
             self._releases[plan.version] = LoadedRelease(Path(plan.folder), plan.version, previous=previous)
         return self._releases[plan.version]
 
     def _load_future(self, plan: ReleasePlan) -> Callable[[Node, object], Simulation]:
-        if plan.future is None:
-            raise ReleaseError(f"release {plan.version} names no future simulation: add `future` to its release.toml")
-        make: Callable[[Node, object], Simulation] = self._load(plan).resolve(plan.future)
+        assert plan.future is not None, plan
+        try:
+            make: Callable[[Node, object], Simulation] = self._load(plan).resolve(plan.future.code)
+        except ReleaseError:
+            # What is left of it would be taken for loaded when it is tried again.
+            if failed := self._releases.pop(plan.version, None):
+                failed.unload()
+            raise
         return make
 
-    def _node(self, version: Version, state: str) -> Node:
+    def _node(self, version: Version, speaks: Newest, state: str) -> Node:
         Path(state).mkdir(parents=True, exist_ok=True)
         plan = self._plan
-
-        label = label_source(version, self._newest, NodeId(plan.node_id))
-
+        label = label_source(speaks, self._newest, NodeId(plan.node_id))
         return Node(
             system=SystemName(plan.system),
             class_name=ClassName(plan.class_name),

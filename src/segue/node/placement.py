@@ -1,13 +1,16 @@
 """What goes where on one node: the plans of processes and transforms, from releases, folders and settings."""
 
+from collections.abc import Sequence
+
 from segue.errors import ReleaseError
 from segue.journey import Journey
+from segue.model.ids import Version
 from segue.model.release import Announcement
 from segue.node.folders import Folders
-from segue.node.plan import Future, HostPlan, ReleasePlan, Stage
+from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, SimulationPlan, Stage
 from segue.node.settings import NodeSettings
 from segue.node.transforming import TransformTask
-from segue.release.manifest import ClassSection, read_manifest
+from segue.release.manifest import ClassSection, Manifest, read_manifest
 
 
 class Placement:
@@ -25,9 +28,10 @@ class Placement:
         self._settings = settings
         self._folders = folders
 
-    def host_plan(self, release: Announcement, previous: Announcement | None) -> HostPlan:
-        """Return the plan of a process that runs `release`; `previous` is the one before it, if it is here."""
-        settings = self._settings
+    def host_plan(self, at: Journey) -> HostPlan:
+        """Return the plan of the process that runs what `at` says the node runs."""
+        assert at.running is not None, at
+        settings, folders, version = self._settings, self._folders, at.object_version
         return HostPlan(
             system=settings.system,
             class_name=settings.class_name,
@@ -37,24 +41,41 @@ class Placement:
             config=settings.config,
             unlabelled=settings.unlabelled,
             max_connection_age_s=settings.max_connection_age_s,
-            control=str(self._folders.control(release.version)),
-            peer=str(self._folders.peer(release.version)),
-            usage=str(self._folders.usage),
-            release=self._release_plan(release),
-            previous=self._release_plan(previous) if previous else None,
+            control=str(folders.control(version)),
+            peer=str(folders.peer(version)),
+            usage=str(folders.usage),
+            releases=tuple(self._release_plan(release) for release in self._touching((*at.past, at.running))),
         )
 
-    def stage(self, release: Announcement, future: Announcement | None) -> Stage:
-        """Return the folders that `release` runs on, with the future simulation of `future`, if that is installed."""
+    def stage(self, at: Journey) -> Stage:
+        """Return what the process that runs what `at` says the node runs starts on."""
         return Stage(
-            state=str(self._folders.object(release.version)),
-            past=str(self._folders.past(release.version)),
-            future=self.future(future) if future else None,
+            state=str(self._folders.object(at.object_version)),
+            carries=at.version,
+            futures=tuple(self.future(future.release) for future in at.futures),
         )
 
     def future(self, release: Announcement) -> Future:
-        """Return what the running process needs to simulate `release`."""
-        return Future(release=self._release_plan(release), state=str(self._folders.future(release.version)))
+        """Return what a process needs to answer `release`, which is above what it runs."""
+        plan = self._release_plan(release)
+        return Carry(version=release.version) if plan.future is None else plan
+
+    def imports(self, at: Journey) -> list[ReleasePlan]:
+        """Return the releases whose future simulations that process will install, so that it can import them early."""
+        return [future for future in self.stage(at).futures if isinstance(future, ReleasePlan)]
+
+    def is_untouched(self, release: Announcement) -> bool:
+        """Say whether the release leaves the node's class as it was."""
+        return self._class_in(release).upgrade is None
+
+    def first(self, releases: Sequence[Announcement]) -> Version:
+        """Return the newest version that touches the class, whose code a new node runs.
+
+        Args:
+            releases: all that the node is to answer, oldest first.
+        """
+        self._class_in(releases[-1])
+        return self._touching(releases)[-1].version
 
     def transform_task(self, release: Announcement, at: Journey) -> TransformTask:
         """Return what the transform from what the node runs to `release` reads."""
@@ -68,22 +89,33 @@ class Placement:
             release=self._folders.release(release.sha256),
             version=release.version,
             previous=self._folders.release(at.running.sha256),
-            previous_version=at.version,
-            old=self._folders.object(at.version),
+            previous_version=at.object_version,
+            old=self._folders.object(at.object_version),
             simulation=simulation if simulation.exists() else None,
         )
 
+    def _touching(self, releases: Sequence[Announcement]) -> list[Announcement]:
+        """Leave out those that have not the class yet, and those that leave it untouched."""
+        found: list[Announcement] = []
+        for release in releases:
+            described = self._manifest(release).classes.get(self._settings.class_name)
+            if described is not None and (described.upgrade is not None or not found):
+                found.append(release)
+        return found
+
     def _release_plan(self, release: Announcement) -> ReleasePlan:
-        described = self._class_in(release)
+        described, folders, version = self._class_in(release), self._folders, release.version
         upgrade = described.upgrade
         return ReleasePlan(
-            version=release.version,
-            folder=str(self._folders.release(release.sha256)),
+            version=version,
+            folder=str(folders.release(release.sha256)),
             object=described.object,
-            past=upgrade.past if upgrade else None,
-            future=upgrade.future if upgrade else None,
+            past=SimulationPlan(code=upgrade.past, state=str(folders.past(version))) if upgrade else None,
+            future=SimulationPlan(code=upgrade.future, state=str(folders.future(version))) if upgrade else None,
         )
 
     def _class_in(self, release: Announcement) -> ClassSection:
-        manifest = read_manifest(self._folders.release(release.sha256))
-        return manifest.class_named(self._settings.class_name)
+        return self._manifest(release).class_named(self._settings.class_name)
+
+    def _manifest(self, release: Announcement) -> Manifest:
+        return read_manifest(self._folders.release(release.sha256))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from segue.model.ids import Version
 
@@ -21,22 +21,38 @@ class HostPhase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationPlan:
+    """A simulation: `module:Class` in its release, and its own folder."""
+
+    code: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasePlan:
-    """Where one release is, and the names in it that make up a node's class.
+    """Where one release is, and what of it makes up a node's class.
 
     Attributes:
         version: the release's version.
         folder: where its bundle is unpacked.
         object: `module:Class` of the object.
-        past: `module:Class` of the past simulation; None in version 1.
-        future: `module:Class` of the future simulation; None in version 1.
+        past: the past simulation of the version before it; None if it brought the class.
+        future: the future simulation of its version; None if it brought the class.
     """
 
     version: Version
     folder: str
     object: str
-    past: str | None
-    future: str | None
+    past: SimulationPlan | None = None
+    future: SimulationPlan | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ReleasePlan":
+        """Return the plan that `dataclasses.asdict` was asked for."""
+        simulations = {
+            role: SimulationPlan(**data[role]) if data[role] is not None else None for role in ("past", "future")
+        }
+        return cls(**{**data, **simulations})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +70,8 @@ class HostPlan:
         control: path of the Unix socket that the agent speaks to.
         peer: path of the Unix socket that a process being replaced forwards calls to.
         usage: path of the file that keeps the last counts of calls when the process ends.
-        release: what this process runs.
-        previous: the release before it, if it is on this node.
+        releases: those that touch the node's class, oldest first: the last is what this process runs, and
+            the others' calls it answers by past simulations.
     """
 
     system: str
@@ -69,8 +85,12 @@ class HostPlan:
     control: str
     peer: str
     usage: str
-    release: ReleasePlan
-    previous: ReleasePlan | None
+    releases: tuple[ReleasePlan, ...]
+
+    @property
+    def own(self) -> ReleasePlan:
+        """What this process runs."""
+        return self.releases[-1]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
@@ -79,37 +99,33 @@ class HostPlan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "HostPlan":
         """Return the plan that `to_json` was asked for."""
-        previous = data["previous"]
-        return cls(
-            **{
-                **data,
-                "release": ReleasePlan(**data["release"]),
-                "previous": ReleasePlan(**previous) if previous else None,
-            }
-        )
+        return cls(**{**data, "releases": tuple(ReleasePlan.from_json(release) for release in data["releases"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Future:
-    """A future simulation to install: the release that it comes from, and its own folder."""
+class Carry:
+    """A release that leaves the class untouched: its number is carried by what answers the version before it."""
 
-    release: ReleasePlan
-    state: str
+    version: Version
+
+
+#: A version above the object's: the release whose future simulation answers it, or who carries it.
+Future: TypeAlias = ReleasePlan | Carry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """The folders that a process starts its object and simulations on.
+    """What a process starts its object and simulations on.
 
     Attributes:
         state: the object's folder.
-        past: the past simulation's folder; None if nothing came before.
-        future: the future simulation to install; None if there is none.
+        carries: the newest version that the object answers.
+        futures: the versions above it, oldest first.
     """
 
     state: str
-    past: str | None
-    future: Future | None
+    carries: Version
+    futures: tuple[Future, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
@@ -118,10 +134,7 @@ class Stage:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Stage":
         """Return the stage that `to_json` was asked for."""
-        future = data["future"]
-        return cls(state=data["state"], past=data["past"], future=future_from_json(future) if future else None)
-
-
-def future_from_json(data: Mapping[str, Any]) -> Future:
-    """Return the `Future` that `dataclasses.asdict` was asked for."""
-    return Future(release=ReleasePlan(**data["release"]), state=data["state"])
+        futures = tuple(
+            ReleasePlan.from_json(future) if "folder" in future else Carry(**future) for future in data["futures"]
+        )
+        return cls(state=data["state"], carries=data["carries"], futures=futures)

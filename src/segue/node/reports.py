@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from segue.errors import PeerError
 from segue.journey import Journey, Upgrade
+from segue.model.ids import Version
 from segue.node.settings import NodeSettings
 from segue.wire.messages import Heartbeat, UpgradeRow, UsageRow
 
@@ -119,13 +120,20 @@ def heartbeat(
         address=settings.address,
         attributes=dict(settings.attributes),
         phase=at.phase.value,
-        target_version=at.upgrade.release.version if at.upgrade else None,
+        target_version=_target(at),
         pid=pid,
         failure=at.failure,
         facts={name: value for report in reports for name, value in report["facts"].items()},
         usage=tuple(row for report in reports for row in _usage_rows(report)),
         upgrades=tuple(completed),
     )
+
+
+def _target(at: Journey) -> Version | None:
+    """Return where the node goes: to the end of its upgrade, else to what it fetches or installs."""
+    if at.upgrade:
+        return at.upgrade.release.version
+    return at.learning[-1].version if at.learning else None
 
 
 def kept_reports(folder: Path) -> dict[Path, dict[str, Any]]:

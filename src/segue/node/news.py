@@ -1,0 +1,94 @@
+"""News of releases: what the agent hears of them, and which of them the node wants next."""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from segue.errors import SegueError
+from segue.journey import Journey, Learned, Phase
+from segue.model.ids import ContentHash, SystemName, Version
+from segue.model.release import Announcement
+from segue.wire.client import UpgradeServer
+
+logger = logging.getLogger(__name__)
+
+#: After a failure: seconds until a release is tried again, doubled each time.
+_RETRY_S = 5.0
+_RETRY_LIMIT_S = 300.0
+
+
+class News:
+    """What there is to learn for one node.
+
+    Args:
+        server: the upgrade server, which is asked what was published.
+        system: the node's.
+    """
+
+    def __init__(self, server: UpgradeServer, system: SystemName) -> None:
+        self._server = server
+        self._system = system
+        self._newest = Version(0)
+        self._retry_at = 0.0
+        self._woken = asyncio.Event()
+
+    def hear(self, newest: Version, at: Journey) -> None:
+        """Take note of the newest version there is, and wake who waits for news if the node may want it.
+
+        Args:
+            newest: by the upgrade server.
+            at: where the node is.
+        """
+        self._newest = max(self._newest, newest)
+        if self._is_news(at):
+            self._woken.set()
+
+    def wake(self) -> None:
+        """Wake who waits for news: something else happened."""
+        self._woken.set()
+
+    def put_off(self, failures: int) -> None:
+        """Leave releases alone for a while, after `failures` that followed one another; after none, do not."""
+        wait_s = min(_RETRY_S * 2.0 ** min(failures - 1, 10), _RETRY_LIMIT_S) if failures else 0.0
+        self._retry_at = time.monotonic() + wait_s
+
+    async def wait(self, limit_s: float | None = None) -> None:
+        """Return when there may be something new, or `limit_s` seconds have passed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._woken.wait()
+
+    async def next(self, at: Journey) -> Learned | None:
+        """Ask for the release that the node wants next: on a new node the newest, else the next one.
+
+        Args:
+            at: where the node is.
+
+        Returns:
+            None if there is none, it is put off, or the upgrade server does not answer.
+        """
+        self._woken.clear()
+        if not self._is_news(at) or time.monotonic() < self._retry_at:
+            return None
+        try:
+            notices = await self._server.releases(self._system)
+        except SegueError as error:
+            logger.warning("the releases are not known: %s", error)
+            return None
+        announced = [
+            Announcement(
+                version=Version(notice.version), sha256=ContentHash(notice.sha256), size_bytes=notice.size_bytes
+            )
+            for notice in notices
+        ]
+        wanted = [release for release in announced if at.wants(release)]
+        if not wanted:
+            return None
+        if at.phase is Phase.NEW:
+            return Learned(release=wanted[-1], before=tuple(announced[: announced.index(wanted[-1])]))
+        return Learned(release=wanted[0])
+
+    def _is_news(self, at: Journey) -> bool:
+        """Say whether there is a release that the node neither runs nor, while it waits for a permit, answers."""
+        return self._newest > (at.newest if at.phase is Phase.WAITING else at.version)
