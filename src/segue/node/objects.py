@@ -156,6 +156,7 @@ class Objects:
         except BaseException:
             self._show(before)
             await _stop_quietly(simulation)
+            self._forget(plan.version)
             raise
         self._speaks = speaks
 
@@ -179,11 +180,14 @@ class Objects:
         try:
             make: Callable[[Node, object], Simulation] = self._load(plan).resolve(plan.future.code)
         except ReleaseError:
-            # What is left of it would be taken for loaded when it is tried again.
-            if failed := self._releases.pop(plan.version, None):
-                failed.unload()
+            self._forget(plan.version)
             raise
         return make
+
+    def _forget(self, version: Version) -> None:
+        """Unload a release that failed: it leaves nothing behind, and is loaded afresh when it is tried again."""
+        if failed := self._releases.pop(version, None):
+            failed.unload()
 
     def _node(self, version: Version, speaks: Newest, state: str) -> Node:
         Path(state).mkdir(parents=True, exist_ok=True)
