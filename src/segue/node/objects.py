@@ -146,7 +146,11 @@ class Objects:
         # A large release takes long to import, and calls go on meanwhile: hence a thread.
         make = await asyncio.to_thread(self._load_future, plan)
         speaks = Newest(plan.version)
-        simulation = make(self._node(plan.version, speaks, plan.future.state), before.links[-1].instance)
+        try:
+            simulation = make(self._node(plan.version, speaks, plan.future.state), before.links[-1].instance)
+        except BaseException:
+            self._forget(plan.version)
+            raise
         link = Link(version=plan.version, role="future", instance=simulation, ready=False)
         try:
             # It observes before it starts, so that no call falls between what it reads and what it is told.
@@ -161,10 +165,12 @@ class Objects:
         self._speaks = speaks
 
     async def close(self) -> None:
-        """Close the simulations, which delegate to the object, before the object."""
+        """Close each simulation before what it delegates to, and the object last."""
         if self._chain is None:
             return
-        for link in sorted(self._chain.links, key=lambda link: link.role == "current"):
+        links = self._chain.links
+        at = links.index(self._chain.current)
+        for _, link in sorted(enumerate(links), key=lambda entry: -abs(entry[0] - at)):
             await _call_if_there(link.instance, "stop")
 
     def _load(self, plan: ReleasePlan) -> LoadedRelease:

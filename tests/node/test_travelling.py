@@ -1,0 +1,286 @@
+"""A node's way through several releases, step by step: real processes of the application, a real upgrade server."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, closing
+from pathlib import Path
+
+import pytest
+
+from segue import journey
+from segue.journey import Phase
+from segue.model.clock import SystemClock
+from segue.model.ids import ClassName, NodeId, SystemName, Version
+from segue.node.execute import Executor
+from segue.node.folders import Folders, Identity
+from segue.node.hosts import HostProcess, Hosts
+from segue.node.news import News
+from segue.node.plan import HostPlan
+from segue.node.settings import NodeSettings
+from segue.release.bundle import build
+from segue.server.memory import MemoryStore
+from segue.testing.lineage import Lineage, TallyCaller, tally_callers, write_lineage
+from segue.testing.server import Bench, open_bench
+
+pytestmark = pytest.mark.timeout(120)
+
+SYSTEM, TALLY, N1 = SystemName("tally"), ClassName("Tally"), NodeId("n1")
+#: Release 3 leaves the class as it was.
+VERSIONS, UNTOUCHED = 5, 3
+
+Calling = Callable[[int, str], AbstractAsyncContextManager[TallyCaller]]
+
+
+@pytest.fixture(scope="module")
+def lineage(tmp_path_factory: pytest.TempPathFactory) -> Lineage:
+    return write_lineage(tmp_path_factory.mktemp("lineage"), VERSIONS, untouched=(UNTOUCHED,))
+
+
+class Traveller:
+    """One node, which goes on when it is told to.
+
+    Args:
+        bench: the upgrade server.
+        bundles: of the system's releases, version 1 first.
+        executor: runs the node's commands.
+        news: what the node hears.
+        call: calls the node in a version.
+        twice: run every command twice and believe the second answer, as after a crash.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        bundles: list[bytes],
+        executor: Executor,
+        news: News,
+        call: Callable[[int], AbstractAsyncContextManager[TallyCaller]],
+        *,
+        twice: bool,
+    ) -> None:
+        self.at = journey.Journey()
+        self.executor = executor
+        self.news = news
+        self.calling = call
+        self._bench = bench
+        self._bundles = bundles
+        self._twice = twice
+
+    async def publish(self, *versions: int) -> None:
+        """Publish releases, and tell the node that they are there."""
+        for version in versions:
+            await self._bench.server.publish(self._bundles[version - 1])
+            self.news.hear(Version(version), self.at)
+
+    async def learn(self) -> None:
+        """Enter the release that the node wants next, and go on until that is learnt."""
+        learned = await self.news.next(self.at)
+        assert learned is not None
+        self._record(learned)
+        while self.at.learning:
+            await self.step()
+
+    async def step(self) -> None:
+        """Run the command that is next."""
+        await self._bench.beat(N1, self.at.version, cls=TALLY)
+        (command,) = journey.pending(self.at)
+        answer = await self.executor.run(command, self.at)
+        if self._twice:
+            answer = await self.executor.run(command, self.at)
+        self._record(answer)
+
+    async def upgrade(self) -> None:
+        """Go through the attempt that waits for its permit, to its end."""
+        upgrade = self.at.upgrade
+        assert upgrade is not None
+        while self.at.upgrade and self.at.upgrade.release == upgrade.release:
+            await self.step()
+
+    async def crash(self) -> None:
+        """Kill the application's process, and bring it back."""
+        host = self.executor.running[self.at.object_version]
+        os.kill(host.pid, signal.SIGKILL)
+        await host.ended()
+        self.executor.forget(host)
+        assert (await self.executor.bring_back(self.at)).pid != host.pid
+
+    @property
+    def pid(self) -> int:
+        """The application's process."""
+        return self.executor.running[self.at.object_version].pid
+
+    async def add(self, version: int, name: str) -> None:
+        async with self.calling(version) as caller:
+            await caller.add(name, 1)
+
+    async def traces(self, versions: Iterable[int]) -> dict[int, list[str]]:
+        """Return what the simulation that answers each version keeps."""
+        found = {}
+        for version in versions:
+            async with self.calling(version) as caller:
+                found[version] = (await caller.trace())[1]
+        return found
+
+    def _record(self, event: journey.Event) -> None:
+        self.at, _ = journey.advance(self.at, event)
+
+
+@pytest.fixture(params=[False, True], ids=["each command once", "each command twice"])
+async def traveller(
+    request: pytest.FixtureRequest, lineage: Lineage, plan: HostPlan, tmp_path: Path
+) -> AsyncIterator[Traveller]:
+    """A node that never ran."""
+    settings = NodeSettings(
+        server_url="http://segue", system=SYSTEM, class_name=TALLY, node_id=N1, address=plan.address,
+        state=tmp_path / "state", poll_s=0.1, max_connection_age_s=1,
+    )  # fmt: skip
+    folders = Folders(settings.state, Identity(system=SYSTEM, class_name=TALLY, node_id=N1))
+    bundles = [
+        build(folder, previous=previous)
+        for folder, previous in zip(lineage.folders, (None, *lineage.folders), strict=False)
+    ]
+    with closing(folders), tally_callers(lineage) as call:
+        async with (
+            open_bench(MemoryStore(), tmp_path / "server", limit_bytes=10**6) as bench,
+            asyncio.TaskGroup() as tasks,
+        ):
+            bench.system = SYSTEM
+            news = News(bench.server, SYSTEM)
+
+            async def forget_at_end(host: HostProcess) -> None:
+                await host.ended()
+                executor.forget(host)
+
+            def watch(host: HostProcess) -> None:
+                tasks.create_task(forget_at_end(host))
+
+            executor = Executor(
+                settings=settings,
+                folders=folders,
+                server=bench.server,
+                hosts=Hosts(tasks),
+                news=news,
+                watch=watch,
+                clock=SystemClock(),
+            )
+            yield Traveller(
+                bench, bundles, executor, news, lambda version: call(version, plan.address), twice=request.param
+            )
+            for host in (*executor.running.values(), *executor.leaving):
+                await host.end()
+
+
+async def test_the_state_of_simulations_goes_with_the_node(traveller: Traveller, tmp_path: Path) -> None:
+    """It survives a restart, goes to the transform, comes out of it for the past simulation, and outlives versions."""
+    await traveller.publish(1)
+    await traveller.learn()
+    await traveller.publish(2)
+    await traveller.learn()
+    await traveller.add(2, "before")
+    await traveller.add(1, "unseen")
+    assert await traveller.traces((1, 2)) == {1: [], 2: ["before"]}
+    await traveller.crash()
+    assert await traveller.traces((1, 2)) == {1: [], 2: ["before"]}
+
+    await traveller.upgrade()
+    assert traveller.at.phase is Phase.SERVING
+    assert await traveller.traces((1, 2)) == {1: ["before"], 2: []}
+    await traveller.add(1, "after")
+
+    for version in (3, 4, 5):
+        await traveller.publish(version)
+        await traveller.learn()
+        if traveller.at.upgrade:
+            await traveller.upgrade()
+    assert traveller.at.version == 5
+    for _ in range(2):
+        assert (await traveller.traces((1,)))[1] == ["before", "after"]
+        await traveller.crash()
+    states = tmp_path / "state" / "states"
+    assert sorted(str(path.relative_to(states)) for path in states.glob("*/*")) == [
+        "2/past", "4/past", "5/object", "5/past", "5/transform.json",
+    ]  # fmt: skip
+
+
+async def test_a_node_takes_in_what_comes_while_it_waits(traveller: Traveller) -> None:
+    """It goes through all of it in the end, and answers every version throughout; what it carries costs no process."""
+    await traveller.publish(1)
+    await traveller.learn()
+    await traveller.add(1, "apples")
+    await traveller.publish(2, 3, 4, 5)
+    for version in (2, 3, 4, 5):
+        await traveller.learn()
+        assert traveller.at.newest == version
+    await traveller.crash()  # it has them all back
+
+    ran = []
+    while traveller.at.version < VERSIONS:
+        for version in range(1, VERSIONS + 1):
+            async with traveller.calling(version) as caller:
+                assert await caller.read("apples") == 1
+        await traveller.add(5, f"at-{traveller.at.version}")
+        await traveller.upgrade()
+        ran.append((traveller.at.object_version, traveller.at.version))
+    assert ran == [(2, 3), (4, 4), (5, 5)]
+    # version 5's simulation kept its folder from process to process, until its version came
+    assert (await traveller.traces((4,)))[4] == ["at-1", "at-3", "at-4"]
+
+
+async def test_a_number_that_is_carried_costs_nothing(traveller: Traveller) -> None:
+    """The same process answers it, and has it after a restart, whether or not it has gone quiet between."""
+    await traveller.publish(1, 2)
+    await traveller.learn()
+    assert traveller.at.version == 2  # a new node starts with the newest
+    pid = traveller.pid
+    await traveller.publish(3)
+    await traveller.learn()
+    assert (traveller.at.phase, traveller.at.version, traveller.pid) == (Phase.SERVING, 3, pid)
+    host = await traveller.executor.bring_back(traveller.at)
+    assert await host.answers() == {1, 2, 3}
+    await host.quiesce(5)
+    await traveller.executor.bring_back(traveller.at)
+    assert await host.answers() == {1, 2, 3}
+    await traveller.crash()
+    for version in (1, 2, 3):
+        async with traveller.calling(version) as caller:
+            assert (await caller.trace())[0] == min(version, 2)
+    await traveller.publish(4)
+    await traveller.learn()
+    await traveller.upgrade()
+    assert (traveller.at.version, traveller.at.completed[0].release.version) == (4, 4)
+
+
+async def test_futures_that_cannot_come_back_are_lost(traveller: Traveller, tmp_path: Path) -> None:
+    """From the first of them on; the node goes on with those that could, and takes the others in again."""
+    await traveller.publish(1, 2)
+    await traveller.learn()
+    await traveller.publish(3, 4, 5)
+    for _ in range(3):
+        await traveller.learn()
+    releases = tmp_path / "state" / "releases"
+    wrong = releases / traveller.at.futures[1].release.sha256 / "tally" / "upgrade.py"
+    right = wrong.read_text()
+    wrong.write_text(f"import no_such_module\n{right}")
+    assert traveller.at.version == 3
+    await traveller.crash()
+    await traveller.step()
+    assert (traveller.at.phase, traveller.at.newest) == (Phase.WAITING, 4)
+    assert "version 5 could not be installed again" in (traveller.at.failure or "")
+    wrong.write_text(right)
+    await traveller.learn()
+    assert (traveller.at.phase, traveller.at.newest) == (Phase.WAITING, 5)
+    await traveller.upgrade()
+    await traveller.upgrade()
+    assert traveller.at.version == 5
+
+
+async def test_a_node_that_joins_late_answers_all_that_came_before(traveller: Traveller) -> None:
+    """Its own version is whatever is newest, its code what touched its class last."""
+    await traveller.publish(1, 2, 3)
+    await traveller.learn()
+    assert (traveller.at.version, traveller.at.object_version) == (3, 2)
+    for version in (1, 2, 3):
+        async with traveller.calling(version) as caller:
+            assert await caller.add("apples", 1) == version
