@@ -265,3 +265,15 @@ async def test_a_node_that_holds_another_permit_is_refused(bench: Bench) -> None
     await bench.beat("n1", 2)
     with pytest.raises(OperatorError, match=f"holds permit {permit} to go from version 1 to 2: return it before"):
         await bench.ask("n1", to=3)
+
+
+async def test_nobody_goes_away_for_a_release_that_leaves_its_class_untouched(bench: Bench) -> None:
+    """Its nodes carry the number without a permit; those of other classes go as ever."""
+    await bench.server.publish(bundle_of(1, classes=("Origin", "Edge")))
+    await bench.server.publish(bundle_of(2, classes=("Origin", "Edge"), untouched=("Edge",)))
+    await bench.beat("e1", cls="Edge")
+    with pytest.raises(OperatorError, match="release 2 of blockstore has no upgrade for class Edge"):
+        await bench.ask("e1", cls="Edge")
+    await bench.beat("e1", 2, cls="Edge")
+    await bench.beat("o1", cls="Origin")
+    assert (await bench.ask("o1", cls="Origin")).permit is not None

@@ -42,6 +42,7 @@ def bundle_of(
     schedule: str = "max_unavailable = 1",
     description: str = "",
     classes: Sequence[str] = ("BlockNode",),
+    untouched: Sequence[str] = (),
 ) -> bytes:
     """Return a bundle that has a manifest and no code: the upgrade server never looks at any.
 
@@ -51,6 +52,7 @@ def bundle_of(
         schedule: lines of TOML, of every class, for every version but 1.
         description: the author's words.
         classes: their names.
+        untouched: those of them that have no upgrade.
     """
     manifest = f"""
         [release]
@@ -63,7 +65,7 @@ def bundle_of(
         [classes.{cls}]
         object = "blockstore.node:{cls}"
         """
-        if version > 1:
+        if version > 1 and cls not in untouched:
             manifest += f"""
             [classes.{cls}.upgrade]
             transform = "blockstore.upgrade:transform"
