@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from segue.errors import ReleaseError
 from segue.journey import Journey
-from segue.model.ids import Version
+from segue.model.ids import ContentHash, Version
 from segue.model.release import Announcement
 from segue.node.folders import Folders
 from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, SimulationPlan, Stage
@@ -27,6 +27,8 @@ class Placement:
     def __init__(self, settings: NodeSettings, folders: Folders) -> None:
         self._settings = settings
         self._folders = folders
+        #: By content, so never out of date.
+        self._manifests: dict[ContentHash, Manifest] = {}
 
     def host_plan(self, at: Journey) -> HostPlan:
         """Return the plan of the process that runs what `at` says the node runs."""
@@ -118,4 +120,6 @@ class Placement:
         return self._manifest(release).class_named(self._settings.class_name)
 
     def _manifest(self, release: Announcement) -> Manifest:
-        return read_manifest(self._folders.release(release.sha256))
+        if release.sha256 not in self._manifests:
+            self._manifests[release.sha256] = read_manifest(self._folders.release(release.sha256))
+        return self._manifests[release.sha256]
