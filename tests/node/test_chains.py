@@ -265,3 +265,86 @@ async def test_what_carries_a_new_number_speaks_it(plan: HostPlan, tmp_path: Pat
         assert [await told(version) for version in (1, 2, 3, 4)] == [b"2/4", b"2/4", b"4/4", b"4/4"]
         assert here.objects.versions == [1, 2, 3, 4]
     await echo.stop(None)
+
+
+@pytest.mark.parametrize("oldest", [2, 5, 6, 9, 10])
+async def test_versions_are_removed_from_a_running_process(
+    oldest: int,
+    node: Callable[..., AbstractAsyncContextManager[Running]],
+    calling: Calling,
+    lineage: Lineage,
+    tmp_path: Path,
+) -> None:
+    """What is left answers as before, also when the objects are made anew; the code that nobody needs is unloaded."""
+    async with node(10) as here:
+        for _ in range(2):
+            await here.objects.remove(Version(oldest), 5)
+            assert here.objects.versions == list(range(min(oldest, lineage.touching[-1]), 11))
+        await here.objects.close()
+        await here.objects.start(Stage(state=str(tmp_path / "object"), carries=Version(10)))
+        assert here.objects.versions == list(range(min(oldest, lineage.touching[-1]), 11))
+        assert min(here.objects._releases) == lineage.code_of(oldest)
+        for version in range(oldest, 11):
+            async with calling(version, here.address) as caller:
+                assert await caller.add("apples", 1) == version - oldest + 1
+        async with calling(oldest - 1, here.address) as older:
+            with pytest.raises(grpc.aio.AioRpcError, match="no longer answered"):
+                await older.read("apples")
+
+
+#: A past simulation whose calls stay inside until they are let go, and which leaves a mark when it ends.
+SLOW = (
+    TELLING
+    + """
+import asyncio
+
+class Past(Telling, segue.PastSimulation):
+    async def Tell(self, request, context):
+        (self.state / "inside").touch()
+        while not (self.state / "go").exists():
+            await asyncio.sleep(0.01)
+        assert not (self.state / "stopped").exists()
+        return b"told"
+
+    async def stop(self):
+        (self.state / "stopped").touch()
+"""
+)
+
+
+async def test_calls_inside_what_is_removed_end_first(plan: HostPlan, tmp_path: Path) -> None:
+    """However long that takes: a removal that gave up is taken up again."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "past").mkdir()
+    (tmp_path / "code" / "telling.py").write_text(SLOW)
+    own = ReleasePlan(
+        version=Version(2),
+        folder=str(tmp_path / "code"),
+        object="telling:Node",
+        past=SimulationPlan(code="telling:Past", state=str(tmp_path / "past")),
+    )
+    stage = Stage(state=str(tmp_path / "object"), carries=Version(2))
+    async with (
+        running(replace(plan, releases=(own,)), stage) as here,
+        labelled_channel(here.address, version=1) as channel,
+        asyncio.TaskGroup() as tasks,
+    ):
+        tell: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/telling.Telling/Tell")
+
+        async def told() -> bytes:
+            return await tell(b"")
+
+        inside = tasks.create_task(told())
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if (tmp_path / "past" / "inside").exists():
+                break
+        with pytest.raises(TimeoutError):
+            await here.objects.remove(Version(2), 0.05)
+        with pytest.raises(grpc.aio.AioRpcError, match="no longer answered"):
+            await told()
+        assert not (tmp_path / "past" / "stopped").exists()
+        (tmp_path / "past" / "go").touch()
+        await here.objects.remove(Version(2), 5)
+        assert (tmp_path / "past" / "stopped").exists()
+        assert await inside == b"told"

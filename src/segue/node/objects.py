@@ -40,6 +40,10 @@ class Objects:
         self._chain: Chain | None = None
         #: What the newest object of the chain speaks on its channels.
         self._speaks: Newest | None = None
+        #: Past simulations answer no version older than this.
+        self._oldest = Version(0)
+        #: Past simulations that are in the chain no more, and may have calls inside.
+        self._leaving: list[Link] = []
 
     @property
     def versions(self) -> list[Version]:
@@ -83,8 +87,9 @@ class Objects:
         since = own.version if own.version < stage.carries else None
         chain = [Link(version=stage.carries, since=since, role="current", instance=instance)]
         for plan, older in zip(reversed(self._plan.releases), (*reversed(self._plan.releases[:-1]), None), strict=True):
-            if plan.past:
-                chain.insert(0, await self._start_past(plan, plan.past, older, chain[0].instance))
+            if plan.past and plan.version > self._oldest:
+                link = await self._start_past(plan, plan.past, older, chain[0].instance)
+                chain.insert(0, _not_before(link, self._oldest))
         await _call_if_there(instance, "self_test")
         self._speaks = speaks
         self._show(Chain(tuple(chain)))
@@ -164,10 +169,50 @@ class Objects:
             raise
         self._speaks = speaks
 
+    async def remove(self, oldest: Version, timeout_s: float) -> None:
+        """Answer no version older than `oldest` any more, disturbing no call in flight.
+
+        Past simulations that answer no other version end when the last call has left them, and their code is
+        unloaded. The object and what is above it stay, whatever they answer. Safe to repeat, also after a failure.
+
+        Args:
+            oldest: of the versions that past simulations are to answer.
+            timeout_s: seconds that calls inside have to end.
+
+        Raises:
+            TimeoutError: they have not; no new call comes to these simulations, which are still there.
+            Exception: what the author's `stop` raised; that simulation is gone all the same.
+        """
+        before = self._chain
+        assert before is not None, "there is nothing to remove"
+        self._oldest = max(self._oldest, oldest)
+        past = [link for link in before.links if link.role == "past"]
+        gone = [link for link in past if link.version < oldest]
+        self._leaving += gone
+        if past and past[0].versions[0] < oldest:
+            kept = [_not_before(link, oldest) for link in past[len(gone) :]]
+            self._show(Chain((*kept, *before.links[len(past) :])))
+        await self._dispatch.settled(timeout_s)
+        try:
+            while self._leaving:
+                await _call_if_there(self._leaving.pop(0).instance, "stop")
+        finally:
+            self._unload_unused()
+
+    def _unload_unused(self) -> None:
+        """Unload the releases that nothing in the chain is made of."""
+        assert self._chain is not None
+        # A past simulation of version v is made of the release whose type v speaks, and of those above.
+        used = max(version for version in self._releases if version <= self._chain.links[0].version)
+        for version in [version for version in self._releases if version < used]:
+            self._releases.pop(version).unload()
+
     async def close(self) -> None:
         """Close each simulation before what it delegates to, and the object last."""
         if self._chain is None:
             return
+        while self._leaving:
+            await _call_if_there(self._leaving.pop(0).instance, "stop")
         links = self._chain.links
         at = links.index(self._chain.current)
         for _, link in sorted(enumerate(links), key=lambda entry: -abs(entry[0] - at)):
@@ -218,6 +263,13 @@ class Objects:
     def _show(self, chain: Chain) -> None:
         self._dispatch.show(chain)
         self._chain = chain
+
+
+def _not_before(link: Link, oldest: Version) -> Link:
+    """Return `link` without the versions below `oldest`; it has one from there on."""
+    if link.since is None or link.since >= oldest:
+        return link
+    return replace(link, since=oldest if oldest < link.version else None)
 
 
 async def _call_if_there(instance: object, name: str) -> None:
