@@ -172,7 +172,17 @@ def facts_of_3(facts: Facts, status: SystemStatus) -> Facts:
         )
     more: tuple[tuple[int, int, AnsweredBy], ...] = ((3, 2, "past"), (2, 3, "future"))
     usage_3 = tuple(
-        UsageStatus(node_version=node, caller_version=caller, answered_by=by, from_node=one, outcome="OK", count=50)
+        UsageStatus(
+            node_version=node,
+            caller_version=caller,
+            caller="app",
+            method="/blockstore.BlockStore/Get",
+            answered_by=by,
+            from_node=one,
+            outcome="OK",
+            count=50,
+            last_at=at(3),
+        )
         for node, caller, by in more
         for one in (False, True)
     )

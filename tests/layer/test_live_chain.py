@@ -220,7 +220,9 @@ async def test_a_retired_version_ends_without_harm(
     async with asyncio.TaskGroup() as group:
         inside = group.create_task(say(channel, "wait"))
         await until(lambda: dispatch.in_flight.clients == 1)
-        retiring = group.create_task(live.retire(Version(3)))
+        with pytest.raises(TimeoutError, match="calls of versions below 3 are still inside"):
+            await live.retire(Version(3), 0.01)
+        retiring = group.create_task(live.retire(Version(3), 10))
         await until(lambda: live.versions == [3, 4])
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await say(connect(address, 2))

@@ -102,7 +102,9 @@ class Chain:
 
     def __str__(self) -> str:
         names = (
-            f"{link.version} {link.role}" if link.since is None else f"{link.since} to {link.version} {link.role}"
+            f"{link.version} {link.role}"
+            if link.oldest == link.version
+            else f"{link.oldest} to {link.version} {link.role}"
             for link in self.links
         )
         return ", ".join(names) or "of nothing"

@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 #: Calls that are inside when a simulation with hooks comes may end so long before it starts. Those that do not are
 #: told of when they end: shorter, and a call of the new version may see them half done.
 _INSTALL_SETTLE_S = 5.0
-#: Calls that are inside a simulation that goes have so long to end, before it is stopped under them.
-_REMOVE_SETTLE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +46,8 @@ class LiveChain:
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
         self._chain: Chain | None = None
+        #: Past simulations that are in the chain no more, and may have calls inside.
+        self._leaving: list[Link] = []
 
     @property
     def versions(self) -> list[Version]:
@@ -114,24 +114,31 @@ class LiveChain:
         *below, newest = self._shown.links
         self._show(Chain((*below, replace(newest, version=version, since=newest.oldest))))
 
-    async def retire(self, oldest: Version) -> None:
-        """Have versions below `oldest` answered no more, disturbing no call in flight.
+    async def retire(self, oldest: Version, timeout_s: float) -> None:
+        """Have past simulations answer no version below `oldest` any more, disturbing no call in flight.
 
-        Past simulations of which no version is left are stopped once their last call has ended.
+        Those of which no version is left are stopped once their last call has ended. Safe to repeat, also after
+        a failure.
 
         Args:
-            oldest: the oldest version to be answered, not above the newest of the current object.
+            oldest: of the versions that past simulations are to answer; what the current object answers stays.
+            timeout_s: seconds that calls inside have to end.
+
+        Raises:
+            TimeoutError: they have not; no new call comes to these simulations, which are still there.
+            Exception: what the author's `stop` raised; that simulation is gone all the same.
         """
         before = self._shown
-        oldest = min(oldest, before.current.version)
-        kept = [link for link in before.links if link.version >= oldest]
-        if kept[0].oldest < oldest:
-            kept[0] = replace(kept[0], since=oldest)
-        self._show(Chain(tuple(kept)))
-        if not await self._dispatch.settle(_REMOVE_SETTLE_S):
-            logger.warning("calls of versions below %s are still inside, and their simulations end", oldest)
-        for link in before.links[: len(before.links) - len(kept)]:
-            await _stop_quietly(_simulation(link))
+        past = [link for link in before.links if link.role == "past"]
+        kept = [_not_below(link, oldest) for link in past if link.version >= oldest]
+        self._leaving += [link for link in past if link.version < oldest]
+        if past and past[0].oldest < oldest:
+            self._show(Chain((*kept, *before.links[len(past) :])))
+        if not await self._dispatch.settle(timeout_s):
+            raise TimeoutError(
+                f"after {timeout_s} s calls of versions below {oldest} are still inside: try again when they have ended"
+            )
+        await self._stop_leaving()
 
     async def stop(self) -> None:
         """Stop the simulations, those first that delegate to others; the current object is not stopped.
@@ -139,12 +146,17 @@ class LiveChain:
         Raises:
             Exception: what the author's code raised; the others were not stopped then.
         """
+        await self._stop_leaving()
         if self._chain is None:
             return
         chain = self._chain
         for link in sorted(chain.links, key=lambda link: -abs(chain.place_of(link))):
             if link.role != "current":
                 await _simulation(link).stop()
+
+    async def _stop_leaving(self) -> None:
+        while self._leaving:
+            await _simulation(self._leaving.pop(0)).stop()
 
     @property
     def _shown(self) -> Chain:
@@ -159,6 +171,11 @@ class LiveChain:
     def _show(self, chain: Chain) -> None:
         self._dispatch.show(chain)
         self._chain = chain
+
+
+def _not_below(link: Link, oldest: Version) -> Link:
+    """Return `link` without the versions below `oldest`; it has one from there on."""
+    return replace(link, since=max(link.oldest, oldest))
 
 
 def _simulation(link: Link) -> Simulation:

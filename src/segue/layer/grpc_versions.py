@@ -111,9 +111,17 @@ class Versions:
         for at, make in enumerate(self._future, start=1):
             await self._live.install(self._maker(make, self._version + at))
 
-    async def retire(self, oldest: int) -> None:
-        """Answer no version below `oldest` any more, disturbing no call in flight."""
-        await self._live.retire(Version(oldest))
+    async def retire(self, oldest: int, *, timeout_s: float = 30.0) -> None:
+        """Answer no version below `oldest` any more, disturbing no call in flight.
+
+        Args:
+            oldest: of the versions that past simulations are to answer.
+            timeout_s: seconds that calls inside have to end.
+
+        Raises:
+            TimeoutError: they have not; no new call comes to these simulations. Try again later.
+        """
+        await self._live.retire(Version(oldest), timeout_s)
 
     async def stop(self) -> None:
         """Stop the simulations: after the server has stopped.
@@ -132,7 +140,7 @@ class Versions:
     def _simulation(self, make: MakeSimulation, version: Version, delegate: Any) -> Simulation:
         state = self._state / str(version)
         state.mkdir(parents=True, exist_ok=True)
-        label = label_source(version, self._newest)
+        label = label_source(Newest(version), self._newest)
         return make(
             Node(
                 system=SystemName(""),
