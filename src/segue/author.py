@@ -146,7 +146,7 @@ class FutureSimulation(Simulation):
     """Answers calls of a newer version, before the upgrade."""
 
 
-def observes(method: str) -> Callable[[Method], Method]:
+def observes(method: str, *, changes: bool = True) -> Callable[[Method], Method]:
     """Have the decorated method told of each call that the delegate answered without fault.
 
     It is awaited as `observer(request, reply, context)`, after the delegate has answered and before
@@ -157,13 +157,15 @@ def observes(method: str) -> Callable[[Method], Method]:
 
     Args:
         method: the name of a unary method of the delegate's type, such as `"Put"`.
+        changes: whether the observer changes anything that this simulation answers with. If not, the calls
+            that it is told of run together; else one after another.
 
     Source: docs/decisions/0014.
     """
-    return _marking(_OBSERVES, method)
+    return _marking(_OBSERVES, method, changes)
 
 
-def intercepts(method: str) -> Callable[[Method], Method]:
+def intercepts(method: str, *, changes: bool = True) -> Callable[[Method], Method]:
     """Have the decorated method stand in front of the delegate's, for the calls that `observes` would tell of.
 
     It is awaited as `interceptor(request, context, proceed)` in place of the delegate's method, and
@@ -173,36 +175,48 @@ def intercepts(method: str) -> Callable[[Method], Method]:
 
     Args:
         method: the name of a unary method of the delegate's type, such as `"Put"`.
+        changes: whether the interceptor, or the delegate's method itself, changes anything that this simulation
+            answers with. If not, such as for a method that reads, the calls run together; else one after another.
 
     Source: docs/decisions/0014.
     """
-    return _marking(_INTERCEPTS, method)
+    return _marking(_INTERCEPTS, method, changes)
 
 
-def _marking(kind: str, method: str) -> Callable[[Method], Method]:
+def _marking(kind: str, method: str, changes: bool) -> Callable[[Method], Method]:
     def mark(function: Method) -> Method:
-        setattr(function, kind, method)
+        setattr(function, kind, (method, changes))
         return function
 
     return mark
 
 
-def observers_of(simulation: Simulation) -> dict[str, list[Callable[..., Any]]]:
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What a simulation has around one method of its delegate: its own methods, and whether they change anything."""
+
+    functions: tuple[Callable[..., Any], ...] = ()
+    changes: bool = False
+
+
+def observers_of(simulation: Simulation) -> dict[str, Marked]:
     """Return the simulation's observers: `{name of the delegate's method: bound methods}`."""
     return _marked(simulation, _OBSERVES)
 
 
-def interceptors_of(simulation: Simulation) -> dict[str, list[Callable[..., Any]]]:
+def interceptors_of(simulation: Simulation) -> dict[str, Marked]:
     """Return the simulation's interceptors: `{name of the delegate's method: bound methods}`."""
     return _marked(simulation, _INTERCEPTS)
 
 
-def _marked(simulation: Simulation, kind: str) -> dict[str, list[Callable[..., Any]]]:
-    found: dict[str, list[Callable[..., Any]]] = {}
+def _marked(simulation: Simulation, kind: str) -> dict[str, Marked]:
+    found: dict[str, Marked] = {}
     for name in dir(type(simulation)):
-        method = getattr(getattr(type(simulation), name), kind, None)
-        if method is not None:
-            found.setdefault(method, []).append(getattr(simulation, name))
+        mark = getattr(getattr(type(simulation), name), kind, None)
+        if mark is not None:
+            method, changes = mark
+            before = found.get(method, Marked())
+            found[method] = Marked((*before.functions, getattr(simulation, name)), before.changes or changes)
     return found
 
 

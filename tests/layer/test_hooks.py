@@ -278,6 +278,28 @@ async def test_readers_run_together(dispatch: Dispatch, serve: Serve, connect: C
             group.create_task(put(channel, "x"))
 
 
+async def test_calls_that_change_nothing_run_together(dispatch: Dispatch, serve: Serve, connect: Connect) -> None:
+    """An interceptor that only looks does not have calls wait for each other, but for one that writes."""
+    both_inside = asyncio.Barrier(2)
+
+    class Meeting(Texts):
+        async def Put(self, request: str, context: Any) -> str:  # noqa: N802
+            await both_inside.wait()
+            return request
+
+    class Looking(Future):
+        @intercepts("Put", changes=False)
+        async def look(self, request: str, context: Any, proceed: Any) -> str:
+            return str(await proceed(request))
+
+    chain, _ = chain_of(Meeting("v2"), past=[Past], future=[Looking])
+    dispatch.show(chain)
+    address = await serve(dispatch)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for version in (1, 2):
+            group.create_task(put(connect(address, version), "x"))
+
+
 async def test_a_stream_holds_nobody_up(dispatch: Dispatch, serve: Serve, connect: Connect) -> None:
     """A streaming call may last for ever, so it is no step: an observed call goes on beside it."""
     open_end = asyncio.Event()

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from segue.author import Simulation, interceptors_of, observers_of
+from segue.author import Marked, Simulation, interceptors_of, observers_of
 from segue.errors import Disallowed, ReleaseError
 from segue.layer.chain import Chain, Link, Place
 from segue.layer.grpc_collector import MethodHandler
@@ -38,12 +38,14 @@ class Hook:
         place: where the simulation stands.
         interceptors: stand in front of the method, the first outermost.
         observers: are told of what it answered.
+        changes: whether a call through them changes anything that the simulation answers with.
     """
 
     simulation: Simulation
     place: Place
-    interceptors: tuple[Interceptor, ...] = ()
-    observers: tuple[Observer, ...] = ()
+    interceptors: tuple[Interceptor, ...]
+    observers: tuple[Observer, ...]
+    changes: bool
 
 
 #: What is around each method, past simulations' hooks first.
@@ -79,8 +81,9 @@ def hooks_of(chain: Chain, methods: Methods) -> dict[Spot, tuple[Hook, ...]]:
             hook = Hook(
                 simulation=link.instance,
                 place=chain.place_of(link),
-                interceptors=tuple(interceptors),
-                observers=tuple(observers),
+                interceptors=interceptors.functions,
+                observers=observers.functions,
+                changes=interceptors.changes or observers.changes,
             )
             found[at, path] = (*found.get((at, path), ()), hook)
     return found
@@ -88,18 +91,19 @@ def hooks_of(chain: Chain, methods: Methods) -> dict[Spot, tuple[Hook, ...]]:
 
 def _hooks_on(
     link: Link, simulation: Simulation, delegate: Link, handlers: Mapping[str, MethodHandler]
-) -> Iterator[tuple[str, list[Observer], list[Interceptor]]]:
+) -> Iterator[tuple[str, Marked, Marked]]:
     """Yield what a simulation has around its delegate's methods: (path, observers, interceptors)."""
     observers, interceptors = observers_of(simulation), interceptors_of(simulation)
     for name in sorted({*observers, *interceptors}):
         whose = f"{type(simulation).__qualname__} of version {link.version}: its"
         kind = "observer" if name in observers else "interceptor"
         path = _unary_path(f'{whose} {kind} of "{name}"', name, delegate.version, handlers)
-        for observer in observers.get(name, ()):
+        observing, intercepting = observers.get(name, Marked()), interceptors.get(name, Marked())
+        for observer in observing.functions:
             _check(observer, f'{whose} observer of "{name}"', ("request", "reply", "context"))
-        for interceptor in interceptors.get(name, ()):
+        for interceptor in intercepting.functions:
             _check(interceptor, f'{whose} interceptor of "{name}"', ("request", "context", "proceed"))
-        yield path, observers.get(name, []), interceptors.get(name, [])
+        yield path, observing, intercepting
 
 
 def _unary_path(who: str, name: str, delegate: Version, handlers: Mapping[str, MethodHandler]) -> str:

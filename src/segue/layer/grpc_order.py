@@ -18,12 +18,20 @@ class Claims:
     """The simulations that a call must be in order with, each by where it stands.
 
     Attributes:
-        reads: those that the call passes through: such calls run together.
+        reads: those that the call passes through, or whose hooks change nothing: such calls run together.
         writes: those that follow the call: no other call that claims them runs meanwhile.
     """
 
     reads: frozenset[Place] = frozenset()
     writes: frozenset[Place] = frozenset()
+
+    def __or__(self, other: "Claims") -> "Claims":
+        """Return the claims of both: what one of them writes, both do."""
+        writes = self.writes | other.writes
+        return Claims(reads=(self.reads | other.reads) - writes, writes=writes)
+
+    def __bool__(self) -> bool:
+        return bool(self.reads or self.writes)
 
 
 class Order:
@@ -50,34 +58,38 @@ class Order:
             call, which may never end, holds nothing either.
         """
         way = self._chain.way_in(link)
-        passed = frozenset(map(self._chain.place_of, way)) & self._hooking
+        passed = Claims(reads=frozenset(map(self._chain.place_of, way)) & self._hooking)
         triggered = self.triggered(link, method, asker=None)
         later = self._later(way)
         if unary and (passed or triggered):
-            return Claims(reads=passed, writes=triggered | later)
+            return passed | triggered | later
         return Claims() if later else None
 
-    def triggered(self, link: Link, method: str, asker: Link | None) -> frozenset[Place]:
-        """Return which simulations may follow a call of an object's method.
+    def triggered(self, link: Link, method: str, asker: Link | None) -> Claims:
+        """Return which simulations a call of an object's method claims by the hooks around that method.
 
-        Those beyond one that follows it are among them, as it may tell them.
+        Those beyond one that follows the call are among them, as it may tell them.
 
         Args:
             link: the object.
             method: the method's path.
             asker: the simulation that calls its delegate, whose own hooks are passed by; None for other callers.
         """
-        followers: set[Place] = set()
+        claims = Claims()
         for hook in self._hooks.get((self._chain.place_of(link), method), ()):
-            if asker is None or hook.simulation is not asker.instance:
+            if asker is not None and hook.simulation is asker.instance:
+                continue
+            if hook.changes:
                 beyond = {place for place in self._hooking if abs(place) > abs(hook.place) and place * hook.place > 0}
-                followers |= {hook.place} | beyond
-        return frozenset(followers)
+                claims |= Claims(writes=frozenset({hook.place} | beyond))
+            else:
+                claims |= Claims(reads=frozenset({hook.place}))
+        return claims
 
-    def _later(self, way: Iterable[Link]) -> frozenset[Place]:
-        """Return which simulations may follow what a call does on its way in, after its own object's method."""
-        found: set[Place] = set()
+    def _later(self, way: Iterable[Link]) -> Claims:
+        """Return what a call may claim on its way in, after its own object's method."""
+        claims = Claims()
         for asker, delegate in pairwise(way):
             for method in self._methods[self._chain.place_of(delegate)]:
-                found |= self.triggered(delegate, method, asker)
-        return frozenset(found)
+                claims |= self.triggered(delegate, method, asker)
+        return claims

@@ -11,7 +11,7 @@ from segue.layer.grpc_collector import MethodHandler, behaviour_of, methods_of
 from segue.layer.grpc_context import Context
 from segue.layer.grpc_delegate import Delegate, bind, delegated
 from segue.layer.grpc_hooks import Around, Hooks, Methods, Observer, hooks_of, interceptors_at
-from segue.layer.grpc_order import Claims, Order
+from segue.layer.grpc_order import Order
 from segue.layer.grpc_step import through
 from segue.layer.grpc_threads import as_async
 from segue.layer.label import UnlabelledDefault
@@ -180,8 +180,8 @@ class _Builder:
         """Return what a simulation calls one method of its delegate by, through the hooks of others."""
         spot = (self._chain.place_of(delegate), path)
         handler, behaviour = self._of(delegate)[path], self._behaviours[spot]
-        followers = self._order.triggered(delegate, path, simulation)
-        if not followers:
+        claims = self._order.triggered(delegate, path, simulation)
+        if not claims:
             return delegated(handler, behaviour)
         around = Around(
             method=as_async(handler, behaviour),
@@ -190,7 +190,7 @@ class _Builder:
             live=self._live.hooks,
             asker=simulation.instance,
         )
-        return delegated(handler, through(around, Claims(writes=followers), self._live.steps))
+        return delegated(handler, through(around, claims, self._live.steps))
 
     def _beyond(self, simulation: Link) -> dict[str, tuple[Observer, ...]]:
         """Return whom a simulation tells of calls of its version, by the methods' names."""

@@ -58,7 +58,7 @@ class Version3(segue.FutureSimulation, Service):
 
     # What version 2's callers ask for here: the delegate would say that a private block is not there.
 
-    @segue.intercepts("Get")
+    @segue.intercepts("Get", changes=False)
     async def refuse_get(
         self, request: v2.GetRequest, context: Context, proceed: Callable[[v2.GetRequest], Awaitable[v2.GetReply]]
     ) -> v2.GetReply:
@@ -66,7 +66,7 @@ class Version3(segue.FutureSimulation, Service):
         await self._refuse_private(request.key, context)
         return await proceed(request)
 
-    @segue.intercepts("Exists")
+    @segue.intercepts("Exists", changes=False)
     async def refuse_exists(
         self,
         request: v2.ExistsRequest,
