@@ -1,6 +1,7 @@
 """Gates: where calls go in to the objects of a chain and come out, and can be held back."""
 
 import asyncio
+from typing import NamedTuple
 
 
 class Gate:
@@ -49,48 +50,75 @@ class Gate:
         return f"Gate({'open' if self.is_open else 'closed'}, {self.inside} inside)"
 
 
+class Pair(NamedTuple):
+    """The gates to one chain's objects for one kind of caller."""
+
+    unary: Gate
+    streams: Gate
+
+    @property
+    def inside(self) -> int:
+        """Calls that are inside, of both kinds."""
+        return self.unary.inside + self.streams.inside
+
+
+def new_pair() -> Pair:
+    """Return a pair of open gates that nobody has passed."""
+    return Pair(Gate(), Gate())
+
+
 class Gates:
-    """The gate of the chain that is shown, and those of the chains before it while calls are inside."""
+    """The gates of the chain that is shown, and those of the chains before it while calls are inside."""
 
     def __init__(self) -> None:
-        self._gate = Gate()
-        self._replaced: list[Gate] = []
+        self._pair = new_pair()
+        self._replaced: list[Pair] = []
 
     @property
     def is_open(self) -> bool:
         """Whether calls may go in."""
-        return self._gate.is_open
+        return self._pair.unary.is_open
 
     @property
     def inside(self) -> int:
         """Calls that went in through any of the gates and have not come out."""
-        return self._gate.inside + sum(gate.inside for gate in self._replaced)
+        return self._pair.inside + sum(pair.inside for pair in self._replaced)
 
-    def replace(self, gate: Gate) -> None:
-        """Let calls in through `gate` from now on, if they may go in at all; those that are inside go on."""
-        gate.is_open = self._gate.is_open
-        self._gate.close()
-        self._replaced = [old for old in (*self._replaced, self._gate) if old.inside]
-        self._gate = gate
+    def replace(self, pair: Pair) -> None:
+        """Let calls in through `pair` from now on, if they may go in at all; those that are inside go on."""
+        for new, old in zip(pair, self._pair, strict=True):
+            new.is_open = old.is_open
+            old.close()
+        self._replaced = [old for old in (*self._replaced, self._pair) if old.inside]
+        self._pair = pair
 
     def open(self) -> None:
         """Let calls in."""
-        self._gate.open()
+        for gate in self._pair:
+            gate.open()
 
     def close(self) -> None:
         """Let no more calls in; those inside go on."""
-        self._gate.close()
+        for gate in self._pair:
+            gate.close()
 
     async def emptied(self) -> None:
         """Return once nobody is inside."""
         while self.inside:
-            await self.replaced_emptied()
-            await self._gate.emptied()
+            await self.replaced_emptied(streams=True)
+            for gate in self._pair:
+                await gate.emptied()
 
-    async def replaced_emptied(self) -> None:
-        """Return once nobody is inside who went in before the last `replace`."""
-        for gate in self._replaced:
-            await gate.emptied()
+    async def replaced_emptied(self, *, streams: bool) -> None:
+        """Return once nobody is inside who went in before the last `replace`.
+
+        Args:
+            streams: whether streaming calls are waited for, too.
+        """
+        for pair in self._replaced:
+            await pair.unary.emptied()
+            if streams:
+                await pair.streams.emptied()
 
     def __repr__(self) -> str:
-        return f"Gates({self._gate!r}, replaced {self._replaced})"
+        return f"Gates({self._pair!r}, replaced {self._replaced})"

@@ -70,6 +70,7 @@ class Method:
         claims: what a call of it must be in order with; None for nothing.
         interceptors: what stands in front of it.
         is_hooked: whether it is observed or intercepted.
+        is_unary: whether it has one request and one reply.
     """
 
     spot: Spot
@@ -78,6 +79,7 @@ class Method:
     claims: Claims | None
     interceptors: tuple[Interceptor, ...]
     is_hooked: bool
+    is_unary: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

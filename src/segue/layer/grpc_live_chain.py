@@ -16,8 +16,8 @@ from segue.model.usage import AnsweredBy
 
 logger = logging.getLogger(__name__)
 
-#: Calls that are inside when a simulation with hooks comes may end so long before it starts. Those that do not are
-#: told of when they end: shorter, and a call of the new version may see them half done.
+#: Unary calls that are inside when a simulation with hooks comes may end so long before it starts. Those that do not
+#: are told of when they end: shorter, and a call of the new version may see them half done.
 _INSTALL_SETTLE_S = 5.0
 
 
@@ -100,7 +100,9 @@ class LiveChain:
         try:
             # It observes before it starts, so that no call falls between what it reads and what it is told.
             self._show(Chain((*before.links, link)))
-            if self._dispatch.has_hooks(simulation) and not await self._dispatch.settle(_INSTALL_SETTLE_S):
+            if self._dispatch.has_hooks(simulation) and not await self._dispatch.settle(
+                _INSTALL_SETTLE_S, streams=False
+            ):
                 logger.warning("calls that were inside when version %s came are still inside", link.version)
             await simulation.start()
             self._show(Chain((*before.links, replace(link, ready=True))))

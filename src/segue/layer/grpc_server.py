@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from segue.layer.chain import Chain, Link
-from segue.layer.gate import Gate, Gates
+from segue.layer.gate import Gates, Pair, new_pair
 from segue.layer.grpc_answer import Answer, Key, Surroundings
 from segue.layer.grpc_collector import MethodHandler
 from segue.layer.grpc_context import Context, outcome_of
@@ -148,7 +148,7 @@ class Dispatch(grpc.GenericRpcHandler):
         Raises:
             ReleaseError: the chain cannot be dispatched to (says why).
         """
-        self._build(chain, Gate(), Gate()).bind()
+        self._build(chain, new_pair(), new_pair()).bind()
 
     def has_hooks(self, simulation: object) -> bool:
         """Say whether a simulation of the chain that is shown observes or intercepts calls."""
@@ -162,7 +162,7 @@ class Dispatch(grpc.GenericRpcHandler):
         Raises:
             ReleaseError: the chain cannot be dispatched to (says why); the one before stays.
         """
-        clients, nodes = Gate(), Gate()
+        clients, nodes = new_pair(), new_pair()
         table = self._build(chain, clients, nodes)
         self._clients.replace(clients)
         self._nodes.replace(nodes)
@@ -176,7 +176,7 @@ class Dispatch(grpc.GenericRpcHandler):
             self._hear_of(self._default)  # calls without a label claim it, as a label would
         self._wake()
 
-    async def settle(self, timeout_s: float) -> bool:
+    async def settle(self, timeout_s: float, *, streams: bool = True) -> bool:
         """Wait until no call is inside that went in before the last `show`, and say whether that came in time.
 
         An object that the chain no longer has can then be stopped, and what a new simulation finds is all
@@ -184,11 +184,12 @@ class Dispatch(grpc.GenericRpcHandler):
 
         Args:
             timeout_s: seconds to wait.
+            streams: whether streaming calls are waited for, too.
         """
         try:
             async with asyncio.timeout(timeout_s):
-                await self._clients.replaced_emptied()
-                await self._nodes.replaced_emptied()
+                await self._clients.replaced_emptied(streams=streams)
+                await self._nodes.replaced_emptied(streams=streams)
         except TimeoutError:
             return False
         return True
@@ -268,12 +269,13 @@ class Dispatch(grpc.GenericRpcHandler):
         call = _Call(version, method, node is not None, caller)
         return grpc.stream_stream_rpc_method_handler(partial(self._serve_as_bytes, call))
 
-    def _build(self, chain: Chain, clients: Gate, nodes: Gate) -> Table:
-        def surround(link: Link, key: Key, from_node: bool) -> Surroundings:
+    def _build(self, chain: Chain, clients: Pair, nodes: Pair) -> Table:
+        def surround(link: Link, key: Key, from_node: bool, unary: bool) -> Surroundings:
+            pair = nodes if from_node else clients
             return Surroundings(
                 key=key,
                 from_node=from_node,
-                gate=nodes if from_node else clients,
+                gate=pair.unary if unary else pair.streams,
                 tally=self._usage.tally(key[0], key[1], link.role, from_node, chain.current.version),
                 hooks=self._hooks,
                 steps=self._steps,

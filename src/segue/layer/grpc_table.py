@@ -18,6 +18,8 @@ from segue.layer.label import UnlabelledDefault
 from segue.layer.steps import Steps
 from segue.model.ids import Version
 
+#: Says what is around an answer: of (object, version and method, calls from nodes, unary).
+Surround: TypeAlias = Callable[[Link, Key, bool, bool], Surroundings]
 #: What a simulation calls its delegate's methods by: {name: callable}
 Bound: TypeAlias = Mapping[str, Callable[..., Any]]
 
@@ -71,16 +73,14 @@ class Live:
     steps: Steps
 
 
-def build_table(
-    chain: Chain, default: UnlabelledDefault, live: Live, surround: Callable[[Link, Key, bool], Surroundings]
-) -> Table:
+def build_table(chain: Chain, default: UnlabelledDefault, live: Live, surround: Surround) -> Table:
     """Look at each object of the chain and say who answers what.
 
     Args:
         chain: the node's objects.
         default: the version of calls without a label, where more than one version has their method.
         live: what this table shares with those before and after it.
-        surround: what is around the answer of (object, version and method, calls from nodes).
+        surround: what is around the answer of (object, version and method, calls from nodes, unary).
 
     Raises:
         ReleaseError: an object cannot be registered, or a simulation observes or intercepts what its delegate has not.
@@ -103,7 +103,7 @@ class _Builder:
         self._hooks = hooks_of(chain, self._methods)
         self._order = Order(chain, self._methods, self._hooks)
 
-    def build(self, default: UnlabelledDefault, surround: Callable[[Link, Key, bool], Surroundings]) -> Table:
+    def build(self, default: UnlabelledDefault, surround: Surround) -> Table:
         chain = self._chain
         versions = self._versions()
         otherwise = chain.current.version if default == "current" else default
@@ -144,13 +144,13 @@ class _Builder:
                 found[method] = (*found.get(method, ()), *link.versions)
         return found
 
-    def _answers(
-        self, link: Link, surround: Callable[[Link, Key, bool], Surroundings]
-    ) -> dict[Key, tuple[Answer, Answer]]:
+    def _answers(self, link: Link, surround: Surround) -> dict[Key, tuple[Answer, Answer]]:
         found: dict[Key, tuple[Answer, Answer]] = {}
         for key in self._keys(link):
             method = self._method(link, key[1])
-            clients, nodes = (answer(method, surround(link, key, from_node)) for from_node in (False, True))
+            clients, nodes = (
+                answer(method, surround(link, key, from_node, method.is_unary)) for from_node in (False, True)
+            )
             found[key] = (clients, nodes)
         return found
 
@@ -159,6 +159,7 @@ class _Builder:
         handler, behaviour = self._of(link)[path], self._behaviours[spot]
         unary = not (handler.request_streaming or handler.response_streaming)
         return Method(
+            is_unary=unary,
             spot=spot,
             handler=handler,
             behaviour=as_async(handler, behaviour),
