@@ -94,6 +94,8 @@ async def test_the_old_version_serves_on(
         assert [permit.failure is not None for permit in now.permits] == ([True] if future_answers else [])
         if "process" not in wrong:  # a process that is killed leaves no traceback
             assert "Traceback" in rig.local.log(N1)
+            assert "Traceback" in status.failure_details
+            assert said in status.failure_details
 
 
 async def test_bytes_that_were_not_published_are_not_run(

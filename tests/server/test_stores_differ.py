@@ -79,6 +79,7 @@ class ForgetsFinal(MemoryStore):
         return super().give_back(system, node, permit, lambda held: replace(close(held), final=False))
 
 
+@pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     "wrong", [ForgetsFinal, Miscounts, BelievesTheLast, ForgetsWhen, ForgetsSince, ReturnsTwice, LeavesGaps]
 )

@@ -122,6 +122,7 @@ def render(now: SystemStatus, *, silent: bool = False) -> RenderableType:
         calls = (f"{node.answered.get(version, 0):,}" for version in versions)
         table.add_row(*_row(node, newest, _silent_s(node, now)), *calls)
     failures = [Text(f"{node.id}: {node.failure}", style="red") for node in now.nodes if node.failure]
+    traced = any(node.failure and node.failure_details for node in now.nodes)
     silence = f"as of {now.at.astimezone():%H:%M:%S}; the server does not answer" if silent else ""
     callers = clients(now)
     return Group(
@@ -130,6 +131,7 @@ def render(now: SystemStatus, *, silent: bool = False) -> RenderableType:
         table,
         *([Text(), callers] if callers else ()),
         *([Text(), *failures] if failures else ()),
+        *([Text("their tracebacks: segue status --json, failure_details", style="dim")] if traced else ()),
     )
 
 

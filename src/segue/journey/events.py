@@ -70,10 +70,11 @@ class Carried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FutureRefused:
-    """The release could not be installed; the chain is as it was."""
+    """The future simulation could not be installed; the chain is as it was. `details` as elsewhere: a traceback."""
 
     reason: str
     final: bool
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,7 @@ class WarmFailed:
 
     reason: str
     final: bool
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,7 @@ class TransformFailed:
 
     reason: str
     final: bool
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +156,7 @@ class StartFailed:
 
     reason: str
     final: bool
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,7 @@ class Journey:
         upgrade: the attempt under way, to the first of `futures`.
         rejected: releases that this node will not try again.
         failure: why the last attempt ended without success, for the operator.
+        failure_details: the traceback behind it, if there was one; it may be long.
         failures: how many did, one after the other.
         completed: the upgrades that this node has committed, oldest first.
     """
@@ -101,6 +102,7 @@ class Journey:
     upgrade: Upgrade | None = None
     rejected: frozenset[ContentHash] = frozenset()
     failure: str | None = None
+    failure_details: str = ""
     failures: int = 0
     completed: tuple[Upgrade, ...] = ()
 

@@ -67,7 +67,7 @@ def _begin(journey: Journey, event: on.Learned) -> Journey:
     in_order = all(one.version < two.version for one, two in pairwise(known))
     if not journey.wants(event.release) or not in_order or (event.before and journey.phase is not Phase.NEW):
         raise UnexpectedEventError(f"{event!r} is no next step of {journey!r}")
-    return replace(journey, learning=known, failure=None)
+    return replace(journey, learning=known, failure=None, failure_details="")
 
 
 def _nothing(journey: Journey, event: on.Event) -> Journey:  # noqa: ARG001 - rows have one signature
@@ -135,7 +135,8 @@ def _permit_returned(journey: Journey, event: on.PermitReturned) -> Journey:  # 
 
 def _give_up(journey: Journey, event: Any) -> Journey:
     """End the attempt for a reason that may pass: the release will be tried again."""
-    return replace(journey, failure=event.reason, upgrade=replace(_upgrade(journey), failure=event.reason))
+    upgrade = replace(_upgrade(journey), failure=event.reason)
+    return replace(journey, failure=event.reason, failure_details=_details(event), upgrade=upgrade)
 
 
 def _fail(journey: Journey, event: Any) -> Journey:
@@ -146,7 +147,8 @@ def _fail(journey: Journey, event: Any) -> Journey:
 def _not_learnt(journey: Journey, event: Any) -> Journey:
     """Go on without what was being fetched, installed or started; nothing was away for it."""
     failed = _reject(journey, _learnt(journey), event)
-    return replace(failed, learning=(), failure=event.reason, failures=journey.failures + 1)
+    failures = journey.failures + 1
+    return replace(failed, learning=(), failure=event.reason, failure_details=_details(event), failures=failures)
 
 
 def _first_start_failed(journey: Journey, event: on.FirstStartFailed) -> Journey:
@@ -161,8 +163,13 @@ def _future_lost(journey: Journey, event: on.FutureLost) -> Journey:
         futures=futures,
         upgrade=journey.upgrade if futures else None,
         failure=event.reason,
+        failure_details="",
         failures=journey.failures + 1,
     )
+
+
+def _details(event: Any) -> str:
+    return getattr(event, "details", "")
 
 
 def _reject(journey: Journey, release: Announcement, event: Any) -> Journey:

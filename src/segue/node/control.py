@@ -23,7 +23,7 @@ LINE_LIMIT_BYTES = 16 * 2**20
 
 
 class AuthorCodeError(ReleaseError):
-    """The application's process answered that the release's own code failed.
+    """The release's own code failed, in the application's process or in that of a transform.
 
     Args:
         message: one line.
@@ -36,7 +36,7 @@ class AuthorCodeError(ReleaseError):
 
 
 class HostFaultError(PeerError):
-    """The application's process answered that it could not, and the release is not to blame.
+    """The application's process, or that of a transform, could not, and the release is not to blame.
 
     Args:
         message: one line.

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import assert_never
+from typing import Any, assert_never
 
 from segue import journey
 from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, TrustError
@@ -30,6 +30,8 @@ from segue.wire.messages import PermitRequest
 
 logger = logging.getLogger(__name__)
 
+#: Of a traceback, so many characters are kept and reported.
+_DETAILS_LIMIT = 16_000
 #: What a process of the application, or the agent's own dealing with it, may fail with.
 _FAILURES = (SegueError, OSError)
 
@@ -187,13 +189,13 @@ class Executor:
                 if below.release.version < release.version:
                     await self._install(host, below.release)
         except _FAILURES as error:  # the release that is to be installed is not to blame
-            return journey.FutureRefused(reason=_reason(error), final=False)
+            return journey.FutureRefused(reason=_reason(error), final=False, details=_details(error))
         try:
             took_ms = await self._install(host, release)
             if self._placement.is_untouched(release):
                 return journey.Carried()
         except _FAILURES as error:
-            return journey.FutureRefused(reason=_reason(error), final=_is_final(error))
+            return journey.FutureRefused(**_failure(error))
         return journey.FutureInstalled(took_ms=took_ms)
 
     async def _install(self, host: HostProcess, release: Announcement) -> float:
@@ -237,7 +239,7 @@ class Executor:
             host = await self._process(at.ahead())
             await host.warm(self._placement.imports(at.ahead()))
         except _FAILURES as error:
-            return journey.WarmFailed(reason=_reason(error), final=_is_final(error))
+            return journey.WarmFailed(**_failure(error))
         return journey.Warmed(pid=host.pid)
 
     async def _quiesce(self, version: Version) -> journey.Event:
@@ -261,13 +263,13 @@ class Executor:
                 timeout_s=self._settings.transform_timeout_s,
             )
         except _FAILURES as error:
-            return journey.TransformFailed(reason=_reason(error), final=_is_final(error))
+            return journey.TransformFailed(**_failure(error))
 
     async def _start_object(self, at: journey.Journey) -> journey.Event:
         try:
             await self._started(at.ahead())
         except _FAILURES as error:
-            return journey.StartFailed(reason=_reason(error), final=_is_final(error))
+            return journey.StartFailed(**_failure(error))
         return journey.Started()
 
     async def _hand_over(self, from_version: Version, to_version: Version, at: journey.Journey) -> journey.Event:
@@ -386,8 +388,19 @@ def _is_final(error: Exception) -> bool:
     return isinstance(error, ReleaseError)
 
 
+def _failure(error: Exception) -> dict[str, Any]:
+    """Return the fields of an event that says that a release failed."""
+    return {"reason": _reason(error), "final": _is_final(error), "details": _details(error)}
+
+
 def _reason(error: Exception) -> str:
     """Log what is behind `error`, and return it in one line."""
     details = getattr(error, "details", "")
     logger.error("%s%s", error, f"\n{details}" if details else "")
     return one_line(error)
+
+
+def _details(error: Exception) -> str:
+    """Return the end of the traceback in the application's process; nothing if there is none."""
+    details: str = getattr(error, "details", "")
+    return details[-_DETAILS_LIMIT:]

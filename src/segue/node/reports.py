@@ -123,6 +123,7 @@ def heartbeat(
         target_version=_target(at),
         pid=pid,
         failure=at.failure,
+        failure_details=at.failure_details,
         facts={name: value for report in reports for name, value in report["facts"].items()},
         usage=tuple(row for report in reports for row in _usage_rows(report)),
         upgrades=tuple(completed),

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import shutil
 import signal
@@ -16,13 +15,12 @@ from pathlib import Path
 from typing import IO
 
 from segue import journey
-from segue.errors import PeerError, ReleaseError
+from segue.errors import ReleaseError
 from segue.model.ids import Version
+from segue.node.control import AuthorCodeError, HostFaultError
 from segue.node.ending import ended
 from segue.release.durable import sync_path
 from segue.release.transform import PASSING
-
-logger = logging.getLogger(__name__)
 
 #: Of what a transform said, this much is kept for the log.
 _TAIL_BYTES = 64 * 1024
@@ -111,12 +109,13 @@ async def _transform_into(task: TransformTask, work: Path, timeout_s: float) -> 
             ) from None
         answer, complaints = _tail(out), _tail(said)
     if status != 0:
-        logger.error("the transform to version %s failed:\n%s", task.version, complaints)
         last = complaints.splitlines()[-1] if complaints else "it said nothing"
         if status < 0:
-            raise PeerError(f"the transform to version {task.version} was killed by signal {-status}: {last}")
-        kind = PeerError if status == PASSING else ReleaseError
-        raise kind(f"the transform to version {task.version} failed: {last}")
+            raise HostFaultError(
+                f"the transform to version {task.version} was killed by signal {-status}: {last}", complaints
+            )
+        kind = HostFaultError if status == PASSING else AuthorCodeError
+        raise kind(f"the transform to version {task.version} failed: {last}", complaints)
     if not answer:
         raise ReleaseError(
             f"the transform to version {task.version} ended its process before it was done: let it return instead"

@@ -90,6 +90,7 @@ def _node(node: NodeRecord, *, away: bool, waits_for: str | None, answered: Mapp
         waits_for=waits_for,
         pid=said.pid,
         failure=said.failure,
+        failure_details=said.failure_details,
         facts=said.facts,
         last_seen=node.last_seen,
         answered=dict(sorted(answered.items())),

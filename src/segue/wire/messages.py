@@ -89,6 +89,7 @@ class Heartbeat(Message):
     target_version: ReleaseVersion | None = None
     pid: int | None = None
     failure: str | None = None
+    failure_details: str = ""
     facts: dict[str, float] = {}
     usage: tuple[UsageRow, ...] = ()
     upgrades: tuple[UpgradeRow, ...] = ()
@@ -140,6 +141,7 @@ class NodeStatus(Message):
     waits_for: str | None
     pid: int | None
     failure: str | None
+    failure_details: str = ""
     facts: dict[str, float]
     last_seen: AwareDatetime
     #: `{caller's version: calls answered}`
