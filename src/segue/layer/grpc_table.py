@@ -137,7 +137,7 @@ class _Builder:
         return [(version, method) for version in link.versions for method in self._of(link)]
 
     def _versions(self) -> dict[str, tuple[Version, ...]]:
-        """Return the versions that have each method. One that a single object answers counts as one version."""
+        """Return the versions that have each method, oldest first."""
         found: dict[str, tuple[Version, ...]] = {}
         for link in self._chain.links:
             for method in self._of(link):
