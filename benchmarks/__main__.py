@@ -77,7 +77,7 @@ def _time(us: float) -> str:
 
 
 def _bounds(of: Figure | InstallFigures) -> str:
-    return f"{of.ratio_low:.3f} to {of.ratio_high:.3f}"
+    return f"{of.ratio_low:.3f}..{of.ratio_high:.3f}"
 
 
 def _write(results: Results, context: Mapping[str, object]) -> None:
