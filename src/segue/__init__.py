@@ -16,6 +16,7 @@ from segue.author import (
 from segue.layer.grpc_abort import AbortError
 from segue.layer.grpc_channel import labelled_channel
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refusal_of
+from segue.layer.grpc_versions import Versions
 from segue.release.convert import convert
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Refusal",
     "RefusalReason",
     "TransformContext",
+    "Versions",
     "convert",
     "intercepts",
     "labelled_channel",
