@@ -1,5 +1,6 @@
 """What docs/simulations.md says to write does what the page says."""
 
+import asyncio
 import importlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -45,7 +46,7 @@ def test_the_first_example_prints_what_the_page_says(page: Page) -> None:
 
 def test_every_block_of_code_is_tried(page: Page) -> None:
     """No code stands on the page that these tests do not run."""
-    tried = ("async def All", "def All", "async def Get", "async def Clear", "async def start", "@segue.")
+    tried = ("async def All", "def All", "async def Get", "async def Clear", "def __init__", "@segue.")
     for block in page.blocks:
         if block.language == "python":
             assert block.name == "board.py" or block.code.startswith(tried), block.code
@@ -95,7 +96,7 @@ async def test_what_means_nothing_is_disallowed(page: Page, board: ModuleType, s
 
 async def test_state_outlives_the_server(page: Page, board: ModuleType, serve: Serving, tmp_path: Path) -> None:
     """What `stop` writes, `start` reads the next time."""
-    simulation = page.with_methods(board, "Version1", "async def start")
+    simulation = page.with_methods(board, "Version1", "def __init__")
     async with serve(simulation, state=tmp_path) as channel:
         await board.v1_grpc.BoardStub(channel).Put(board.v1.Note(name="milk"))
     async with serve(simulation, state=tmp_path) as channel:
@@ -106,7 +107,7 @@ async def test_state_outlives_the_server(page: Page, board: ModuleType, serve: S
 async def test_an_observer_keeps_state_right(page: Page, board: ModuleType, serve: Serving) -> None:
     """Without the page's observer, the simulation misses what version 2's callers do."""
     for blocks, latest in ([], "milk"), (["@segue.observes"], "bread"):
-        async with serve(page.with_methods(board, "Version1", "async def start", *blocks)) as channel:
+        async with serve(page.with_methods(board, "Version1", "def __init__", *blocks)) as channel:
             old, new = board.v1_grpc.BoardStub(channel), board.v2_grpc.BoardStub(channel)
             await old.Put(board.v1.Note(name="milk"))
             await new.Put(board.v2.Note(name="bread"))
@@ -115,7 +116,7 @@ async def test_an_observer_keeps_state_right(page: Page, board: ModuleType, serv
 
 async def test_an_interceptor_refuses_the_other_versions_call(page: Page, board: ModuleType, serve: Serving) -> None:
     """Version 2's callers cannot put what version 1's cannot read; other notes go through."""
-    simulation = page.with_methods(board, "Version1", "async def start", "@segue.observes", "@segue.intercepts")
+    simulation = page.with_methods(board, "Version1", "def __init__", "@segue.observes", "@segue.intercepts")
     async with serve(simulation) as channel:
         old, new = board.v1_grpc.BoardStub(channel), board.v2_grpc.BoardStub(channel)
         await new.Put(board.v2.Note(name="bread"))
@@ -138,8 +139,40 @@ async def test_simulations_beyond_are_told(
         async def put(self, request: Any, reply: Any, context: Any) -> None:
             told.append((request.name, request.text))
 
-    async with serve(page.with_methods(board, "Version1", "async def start", "@segue.observes"), Older) as channel:
+    async with serve(page.with_methods(board, "Version1", "def __init__", "@segue.observes"), Older) as channel:
         old, new = board.v1_grpc.BoardStub(channel), board.v2_grpc.BoardStub(channel)
         await new.Put(board.v2.Note(name="bread", lines=["one", "loaf"]))
         await old.Put(board.v1.Note(name="milk", text="two"))
     assert told == [("bread", "one\nloaf"), ("milk", "two")]
+
+
+async def test_calls_of_ones_own_version_and_hooks_take_turns(page: Page, board: ModuleType, serving: Serving) -> None:
+    """While a call of version 1 is inside, no `Put` of version 2 begins: what the page says of order."""
+    inside, go_on = asyncio.Event(), asyncio.Event()
+    done: list[str] = []
+
+    class SlowBoard(board.Board):  # type: ignore[misc, name-defined]
+        async def Put(self, request: Any, context: Any) -> Any:  # noqa: N802
+            if request.name == "slow":
+                inside.set()
+                await go_on.wait()
+            done.append(request.name)
+            return await super().Put(request, context)
+
+    def add(server: Any) -> None:
+        board.v2_grpc.add_BoardServicer_to_server(SlowBoard(), server)
+
+    simulation = page.with_methods(board, "Version1", "def __init__", "@segue.observes")
+    async with serving(add, version=2, past=[simulation]) as channel:
+        old, new = board.v1_grpc.BoardStub(channel), board.v2_grpc.BoardStub(channel)
+        slow = old.Put(board.v1.Note(name="slow"))
+        await inside.wait()
+        quick = new.Put(board.v2.Note(name="quick"))
+        await new.Get(board.v2.Name(name="none"), wait_for_ready=True).code()  # came later, and is answered
+        assert done == []
+        go_on.set()
+        await slow
+        await quick
+        latest = await old.Latest(board.v1.Nothing())
+    assert done == ["slow", "quick"]
+    assert latest.name == "quick"
