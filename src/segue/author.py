@@ -157,8 +157,8 @@ def observes(method: str, *, changes: bool = True) -> Callable[[Method], Method]
 
     Args:
         method: the name of a unary method of the delegate's type, such as `"Put"`.
-        changes: whether the observer changes anything that this simulation answers with. If not, the calls
-            that it is told of run together; else one after another.
+        changes: whether the observer changes anything that this simulation answers with, or tells those beyond.
+            If not, the calls that it is told of run together; else one after another.
 
     Source: docs/decisions/0014.
     """
@@ -176,7 +176,8 @@ def intercepts(method: str, *, changes: bool = True) -> Callable[[Method], Metho
     Args:
         method: the name of a unary method of the delegate's type, such as `"Put"`.
         changes: whether the interceptor, or the delegate's method itself, changes anything that this simulation
-            answers with. If not, such as for a method that reads, the calls run together; else one after another.
+            answers with, or tells those beyond. If not, such as for a method that reads, the calls run together;
+            else one after another.
 
     Source: docs/decisions/0014.
     """
