@@ -1,7 +1,8 @@
 """Segue upgrades long-lived distributed systems while they run.
 
 What a release's author needs is here, and what the system's clients need: `labelled_channel`, and
-`refusal_of` for calls that no object answered. Everything else is reached through the `segue` command.
+`refusal_of` for calls that no object answered. `Versions` and `SyncVersions` are for servers without an agent.
+Everything else is reached through the `segue` command.
 """
 
 from segue.author import (
@@ -16,6 +17,8 @@ from segue.author import (
 from segue.layer.grpc_abort import AbortError
 from segue.layer.grpc_channel import labelled_channel
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refusal_of
+from segue.layer.grpc_sync_channel import labelled_sync_channel
+from segue.layer.grpc_sync_versions import SyncVersions
 from segue.layer.grpc_versions import Versions
 from segue.release.convert import convert
 
@@ -27,11 +30,13 @@ __all__ = [
     "PastSimulation",
     "Refusal",
     "RefusalReason",
+    "SyncVersions",
     "TransformContext",
     "Versions",
     "convert",
     "intercepts",
     "labelled_channel",
+    "labelled_sync_channel",
     "observes",
     "refusal_of",
 ]

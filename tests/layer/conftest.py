@@ -1,7 +1,11 @@
 """A real server and real channels on loopback, and objects whose methods are of each kind and style."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import importlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -15,6 +19,19 @@ from segue.layer.usage import Usage
 from segue.model.ids import NodeId, Version
 
 SERVICE = "toy.Kinds"
+
+PROTO = """
+syntax = "proto3";
+package segue.tests.layer;
+message Text { string text = 1; }
+service Talk {
+  rpc Say(Text) returns (Text);
+  rpc Hear(Text) returns (stream Text);
+  rpc Tell(stream Text) returns (Text);
+  rpc Chat(stream Text) returns (stream Text);
+  rpc Forgotten(Text) returns (Text);
+}
+"""
 
 
 class Kinds:
@@ -218,3 +235,19 @@ def call_kind() -> Callable[[grpc.aio.Channel, str], Coroutine[None, None, list[
         return [reply.decode() async for reply in channel.stream_stream(path)(letters())]
 
     return call
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    """The modules that protoc makes of PROTO: messages, and services."""
+    folder: Path = tmp_path_factory.mktemp("generated")
+    (folder / "layer_talk.proto").write_text(PROTO)
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--python_out=.", "--grpc_python_out=."]
+    subprocess.run([*command, "layer_talk.proto"], cwd=folder, check=True, timeout=15)
+    sys.path.insert(0, str(folder))
+    try:
+        yield importlib.import_module("layer_talk_pb2"), importlib.import_module("layer_talk_pb2_grpc")
+    finally:
+        sys.path.remove(str(folder))
+        for name in ("layer_talk_pb2", "layer_talk_pb2_grpc"):
+            sys.modules.pop(name, None)

@@ -1,10 +1,6 @@
 """Generated code registers with the collector and calls through the labelled channel, unchanged."""
 
-import importlib
-import subprocess
-import sys
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from threading import get_ident
 from typing import Any
 
@@ -23,35 +19,6 @@ from segue.model.ids import Version
 
 Serve = Callable[[Dispatch], Awaitable[str]]
 MakeChain = Callable[..., Chain]
-
-PROTO = """
-syntax = "proto3";
-package segue.tests.layer;
-message Text { string text = 1; }
-service Talk {
-  rpc Say(Text) returns (Text);
-  rpc Hear(Text) returns (stream Text);
-  rpc Tell(stream Text) returns (Text);
-  rpc Chat(stream Text) returns (stream Text);
-  rpc Forgotten(Text) returns (Text);
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
-    """The modules that protoc makes of PROTO: messages, and services."""
-    folder: Path = tmp_path_factory.mktemp("generated")
-    (folder / "layer_talk.proto").write_text(PROTO)
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--python_out=.", "--grpc_python_out=."]
-    subprocess.run([*command, "layer_talk.proto"], cwd=folder, check=True, timeout=15)
-    sys.path.insert(0, str(folder))
-    try:
-        yield importlib.import_module("layer_talk_pb2"), importlib.import_module("layer_talk_pb2_grpc")
-    finally:
-        sys.path.remove(str(folder))
-        for name in ("layer_talk_pb2", "layer_talk_pb2_grpc"):
-            sys.modules.pop(name, None)
 
 
 @pytest.fixture

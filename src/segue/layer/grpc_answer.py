@@ -130,6 +130,7 @@ class Answer:
     unary_reply: ClassVar[bool]
 
     def __init__(self, method: Method, around: Surroundings) -> None:
+        self.method = method
         self.key = around.key
         self.from_node = around.from_node
         self.gate = around.gate
@@ -142,7 +143,7 @@ class Answer:
         self._hooks = around.hooks
         self._tally = around.tally
         self._late = around.late
-        self._answered_by = around.answered_by
+        self.answered_by = around.answered_by
         self._refusing = around.refusing
         self._generates = inspect.isasyncgenfunction(method.behaviour)
         #: What gRPC is given: it reads the request's bytes itself and then calls `serve`.
@@ -211,7 +212,7 @@ class Answer:
     def _refusal_for(self, error: Exception) -> Refusal:
         """Say what the caller is told of `error`, and log what the caller is not told."""
         version, method = self.key
-        whose = f"the {_NOUNS[self._answered_by]} of version {version}"
+        whose = f"the {_NOUNS[self.answered_by]} of version {version}"
         match error:
             case Disallowed():
                 return self._refusing(RefusalReason.DISALLOWED, version, str(error))
@@ -229,7 +230,7 @@ class Answer:
                 message = "segue: a simulation that intercepts this call failed; its node's log says why"
                 return self._refusing(RefusalReason.INTERCEPTOR_FAILED, version, message)
         _log.error("%s: %s failed", method, whose, exc_info=error)
-        reason = RefusalReason.OBJECT_FAILED if self._answered_by == "current" else RefusalReason.SIMULATION_FAILED
+        reason = RefusalReason.OBJECT_FAILED if self.answered_by == "current" else RefusalReason.SIMULATION_FAILED
         return self._refusing(reason, version, f"segue: {whose} failed; its node's log says why")
 
     def __repr__(self) -> str:
@@ -258,7 +259,7 @@ class _UnaryUnary(Answer):
 
     async def _run(self, request: bytes, context: Context) -> bytes:
         message = self._deserialize(request)
-        if self._answered_by == "current":
+        if self.answered_by == "current":
             reply = await self._behaviour(message, context)
         else:
             typed = TypedContext(context, self._deserialize, self._serialize)

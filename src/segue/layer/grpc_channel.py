@@ -161,7 +161,7 @@ class _Shared:
         return self._metadata
 
 
-def _labelled(metadata: CallMetadata | None, label: CallMetadata) -> CallMetadata:
+def with_label(metadata: CallMetadata | None, label: CallMetadata) -> CallMetadata:
     """Return the caller's metadata and the label; a label that the caller passes on from elsewhere is dropped."""
     if not metadata:
         return label
@@ -176,7 +176,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     def __call__(
         self, request: Any, *, metadata: CallMetadata | None = None, **options: Any
     ) -> grpc.aio.UnaryUnaryCall[Any, Any]:
-        return self._below(request, metadata=_labelled(metadata, self._label()), **options)
+        return self._below(request, metadata=with_label(metadata, self._label()), **options)
 
 
 class _UnaryStream(grpc.aio.UnaryStreamMultiCallable[Any, Any]):
@@ -187,7 +187,7 @@ class _UnaryStream(grpc.aio.UnaryStreamMultiCallable[Any, Any]):
     def __call__(
         self, request: Any, *, metadata: CallMetadata | None = None, **options: Any
     ) -> grpc.aio.UnaryStreamCall[Any, Any]:
-        return self._below(request, metadata=_labelled(metadata, self._label()), **options)
+        return self._below(request, metadata=with_label(metadata, self._label()), **options)
 
 
 #: What gRPC takes as the requests of a streaming call.
@@ -208,7 +208,7 @@ class _StreamUnary(grpc.aio.StreamUnaryMultiCallable[Any, Any]):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> grpc.aio.StreamUnaryCall[Any, Any]:
-        labelled = _labelled(metadata, self._label())
+        labelled = with_label(metadata, self._label())
         call: grpc.aio.StreamUnaryCall[Any, Any] = self._below(
             request_iterator, timeout, labelled, credentials, wait_for_ready, compression
         )
@@ -229,7 +229,7 @@ class _StreamStream(grpc.aio.StreamStreamMultiCallable[Any, Any]):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> grpc.aio.StreamStreamCall[Any, Any]:
-        labelled = _labelled(metadata, self._label())
+        labelled = with_label(metadata, self._label())
         call: grpc.aio.StreamStreamCall[Any, Any] = self._below(
             request_iterator, timeout, labelled, credentials, wait_for_ready, compression
         )

@@ -1,6 +1,6 @@
 """The channels of a node's objects and simulations: labelled, and noted as a step's waiting for another node."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc.aio
@@ -10,9 +10,11 @@ from segue.layer.label import LabelMetadata
 from segue.layer.steps import note_call
 
 
-def node_channel(target: str, label: Callable[[], LabelMetadata]) -> grpc.aio.Channel:
+def node_channel(
+    target: str, label: Callable[[], LabelMetadata], options: Sequence[tuple[str, Any]] = ()
+) -> grpc.aio.Channel:
     """Open the channel of a node's object or simulation to `target`, each call with its label."""
-    return NodeChannel(grpc.aio.insecure_channel(target), label, intercepted=False)
+    return NodeChannel(grpc.aio.insecure_channel(target, options=options), label, intercepted=False)
 
 
 class NodeChannel(LabelledChannel):

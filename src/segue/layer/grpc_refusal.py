@@ -99,6 +99,22 @@ async def refuse(refusal: Refusal, context: Context) -> Never:
     )
 
 
+def refuse_plainly(refusal: Refusal, context: grpc.ServicerContext) -> Never:
+    """End a call of a threaded server with a refusal.
+
+    Raises:
+        Exception: always, as `context.abort` does.
+    """
+    context.abort_with_status(_status_of(refusal))
+    raise AssertionError("abort raises")
+
+
+def stopped() -> Refusal:
+    """Return the refusal of a call to what does not answer any more, or not yet."""
+    message = "segue: this server does not answer calls now: try again later"
+    return Refusal(reason=RefusalReason.NODE_NOT_READY, message=message)
+
+
 def refusal_of(error: grpc.RpcError) -> Refusal | None:
     """Say why the upgrade layer refused a call; None if it did not.
 

@@ -70,6 +70,22 @@ class Refuser:
         message = f"segue: this node did not come to answer version {version} {within}"
         return self.refusal(RefusalReason.UNKNOWN_VERSION, version, message)
 
+    def not_here(self, spoken: Version | None, method: str) -> Refusal:
+        """Refuse a call of a version that nobody will install, or that came before the first objects.
+
+        Args:
+            spoken: the version on the call's label; None if it has none.
+            method: the method's path.
+        """
+        table = self._table
+        if table is None:
+            message = "segue: this server does not answer calls yet: try again later"
+            return self.refusal(RefusalReason.NODE_NOT_READY, spoken, message)
+        version = table.unlabelled.get(method) if spoken is None else spoken
+        message = f"segue: version {version} is not known here: call with version {table.oldest}"
+        message += f", up to {table.newest}" if table.newest > table.oldest else ""
+        return self.refusal(RefusalReason.UNKNOWN_VERSION, version, message)
+
     def is_ours(self, method: str, refusal: Refusal) -> bool:
         """Say whether a call is ours to refuse, or may be of another handler of the same server: a health service."""
         if refusal.reason is not RefusalReason.NO_SUCH_METHOD:

@@ -100,7 +100,8 @@ class Dispatch(grpc.GenericRpcHandler):
             since anybody can write a label.
         default: the version of calls without a label whose method more than one version has: a number, or
             `current` for the one that the node runs. If only one version has the method, the call is of that.
-        park_limit_s: how long a call waits for a version that is not answered here yet, if its deadline allows.
+        park_limit_s: how long a call waits for a version that is not answered here yet, if its deadline allows. 0
+            where nobody installs versions: such a call is refused at once.
         node: the node's id, which refusals name; None if it has none.
 
     Raises:
@@ -235,6 +236,18 @@ class Dispatch(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "MethodHandler | None":
         """Say how gRPC is to handle a call; None leaves it to other handlers, as no version has its service."""
+        way, caller = self.find(handler_call_details)
+        if isinstance(way, Answer):
+            return way.handler if caller is None else way.handler_for(caller)
+        return way
+
+    def find(self, handler_call_details: grpc.HandlerCallDetails) -> "tuple[Answer | MethodHandler | None, str | None]":
+        """Find what answers a call, for servers of any make.
+
+        Returns:
+            What answers it, if that is known already; else an asynchronous handler of bytes that finds it or
+            refuses the call; None leaves it to other handlers. And whom the call counts for: None for its peer.
+        """
         method = handler_call_details.method
         label = node = name = caller = None
         relayed = False
@@ -257,17 +270,14 @@ class Dispatch(grpc.GenericRpcHandler):
             if node is not None or name is not None:
                 caller = read_caller(name, node)
         except MalformedLabelError as error:
-            return _refusing(self._refuser.refusal(RefusalReason.MALFORMED_LABEL, None, f"segue: {error}"))
+            return _refusing(self._refuser.refusal(RefusalReason.MALFORMED_LABEL, None, f"segue: {error}")), None
         way = self._way(version, method, node is not None)
-        if isinstance(way, Answer):
-            if caller is not None:
-                return way.handler_for(caller)
-            if not relayed:
-                return way.handler
+        if isinstance(way, Answer) and (caller is not None or not relayed):
+            return way, caller
         if isinstance(way, Refusal):
-            return _refusing(way) if self._refuser.is_ours(method, way) else None
+            return _refusing(way) if self._refuser.is_ours(method, way) else None, caller
         call = _Call(version, method, node is not None, caller)
-        return grpc.stream_stream_rpc_method_handler(partial(self._serve_as_bytes, call))
+        return grpc.stream_stream_rpc_method_handler(partial(self._serve_as_bytes, call)), caller
 
     def _build(self, chain: Chain, clients: Pair, nodes: Pair) -> Table:
         def surround(link: Link, key: Key, from_node: bool, unary: bool) -> Surroundings:
@@ -294,7 +304,7 @@ class Dispatch(grpc.GenericRpcHandler):
             return _Wait(limited=False)
         table = self._table
         if table is None:
-            return _Wait(limited=True)
+            return self._not_yet(version, method)
         spoken = table.unlabelled.get(method) if version is None else version
         if spoken is None:
             return self._refuser.no_such_method(table, None, method, labelled=False)
@@ -302,10 +312,16 @@ class Dispatch(grpc.GenericRpcHandler):
         if answers is not None:
             return answers[from_node]
         if spoken > table.newest or (spoken, method) in table.unready:
-            return _Wait(limited=True)
+            return self._not_yet(version, method)
         if spoken < table.oldest:
             return self._refuser.retired(table, spoken, labelled=version is not None)
         return self._refuser.no_such_method(table, spoken, method, labelled=version is not None)
+
+    def _not_yet(self, version: Version | None, method: str) -> _Wait | Refusal:
+        """Say what becomes of a call of what is not answered here, or not yet."""
+        if self._park_limit_s > 0:
+            return _Wait(limited=True)
+        return self._refuser.not_here(version, method)
 
     def _hear_of(self, version: Version) -> None:
         """Pass on what a caller claims. What the process knows, and tells others, it learns from who checked it."""

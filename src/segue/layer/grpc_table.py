@@ -215,10 +215,14 @@ def _name(link: Link, path: str, behaviour: Callable[..., Any]) -> str:
 
 def _behaviour(link: Link, method: str, handler: MethodHandler) -> Callable[..., Any]:
     behaviour = behaviour_of(handler)
-    # A generated servicer's own methods say "not implemented": the author left this one out.
-    if getattr(behaviour, "__module__", "").endswith("_pb2_grpc"):
+    if is_left_out(behaviour):
         return _left_out(f"version {link.version} has no {method} on this node")
     return behaviour
+
+
+def is_left_out(behaviour: Callable[..., Any]) -> bool:
+    """Say whether a method is a generated servicer's own, which says "not implemented": the author left it out."""
+    return str(getattr(behaviour, "__module__", "")).endswith("_pb2_grpc")
 
 
 def _left_out(details: str) -> Callable[..., Any]:

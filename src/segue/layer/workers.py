@@ -5,6 +5,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,8 @@ class Workers:
         self.limit = limit
         self._idle: list[queue.SimpleQueue[Job | None]] = []
         self._lock = threading.Lock()
+        #: How often `close` was called: threads that were started before end when they are idle.
+        self._closed = 0
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     def turn(self) -> asyncio.Semaphore:
@@ -43,11 +46,12 @@ class Workers:
             jobs = self._idle.pop() if self._idle else None
         if jobs is None:
             jobs = queue.SimpleQueue()
+            work = partial(self._work, jobs, self._closed)
             # A daemon, since a method that never returns must not keep a process that was told to end.
-            threading.Thread(target=self._work, args=(jobs,), name="segue-worker", daemon=True).start()
+            threading.Thread(target=work, name="segue-worker", daemon=True).start()
         jobs.put(job)
 
-    def _work(self, jobs: "queue.SimpleQueue[Job | None]") -> None:
+    def _work(self, jobs: "queue.SimpleQueue[Job | None]", closed: int) -> None:
         while True:
             job = jobs.get()
             if job is None:
@@ -58,13 +62,14 @@ class Workers:
                 _log.exception("a job of a worker failed")
             del job
             with self._lock:
-                if len(self._idle) >= self.limit:
+                if closed != self._closed or len(self._idle) >= self.limit:
                     return
                 self._idle.append(jobs)
 
     def close(self) -> None:
-        """End the threads that are idle now; for tests, which leave nothing behind."""
+        """End the threads that are idle now, and those at work after their jobs; later jobs have new threads."""
         with self._lock:
+            self._closed += 1
             idle, self._idle = self._idle, []
         for jobs in idle:
             jobs.put(None)
