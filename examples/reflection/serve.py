@@ -19,7 +19,7 @@ async def serve(address: str) -> None:
     """Serve on `address`, such as `127.0.0.1:9000`."""
     server = grpc.aio.server()
     shop_pb2_grpc.add_ShopServicer_to_server(Shop(), server)
-    usage = enable_reflection(server, ["shop.Shop"])
+    versions = await enable_reflection(server, ["shop.Shop"])
     server.add_insecure_port(address)
     await server.start()
     print(f"serving on {address}; interrupt to end")
@@ -27,7 +27,8 @@ async def serve(address: str) -> None:
         await asyncio.Event().wait()  # gRPC's wait_for_termination, when interrupted, keeps `stop` from working
     finally:
         await server.stop(1)
-        for key, calls in usage.counts().items():
+        await versions.stop()
+        for key, calls in versions.counts().items():
             print(f"{key.caller}, version {key.caller_version}, {key.answered_by} object: {calls} calls {key.outcome}")
 
 

@@ -16,7 +16,7 @@ from permissions.enable import enable_permissions
 async def serve(address: str) -> None:
     """Serve on `address`, such as `127.0.0.1:9000`."""
     server = grpc.aio.server()
-    usage = enable_permissions(server)
+    versions = await enable_permissions(server)
     # What v1's official client takes for a server without TLS: it sends its token only over what gRPC calls local.
     server.add_secure_port(address, grpc.local_server_credentials())
     await server.start()
@@ -25,7 +25,8 @@ async def serve(address: str) -> None:
         await asyncio.Event().wait()  # gRPC's wait_for_termination, when interrupted, keeps `stop` from working
     finally:
         await server.stop(1)
-        for key, calls in usage.counts().items():
+        await versions.stop()
+        for key, calls in versions.counts().items():
             print(f"version {key.caller_version}, {key.answered_by} object: {calls} {key.method} {key.outcome}")
 
 

@@ -2,12 +2,15 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from inspect import isawaitable
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
 from reflection.upgrade import Version1
 
+import segue
 from segue.layer.chain import Chain, Link
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest
@@ -16,17 +19,24 @@ from segue.model.ids import Version
 
 Prepare = Callable[[grpc.aio.Server], object]
 
+#: The example's simulation does not look at its node.
+_NO_NODE: Any = None
+
 
 @asynccontextmanager
 async def serving(prepare: Prepare) -> AsyncIterator[str]:
     server = grpc.aio.server()
-    prepare(server)
+    added = prepare(server)
+    if isawaitable(added):
+        added = await added
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
     finally:
         await server.stop(None)
+        if isinstance(added, segue.Versions):
+            await added.stop()
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +74,7 @@ async def connect() -> AsyncIterator[Callable[[str], grpc.aio.Channel]]:
 
 
 def chain_of(current: object) -> Chain:
-    past = Link(version=Version(1), role="past", instance=Version1(current))
+    past = Link(version=Version(1), role="past", instance=Version1(_NO_NODE, current))
     return Chain((past, Link(version=Version(2), role="current", instance=current)))
 
 

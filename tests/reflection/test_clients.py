@@ -18,7 +18,7 @@ from reflection.enable import enable_reflection
 from shop import shop_pb2_grpc
 from shop.node import Shop
 
-from segue.layer.usage import Usage
+import segue
 from segue.model.ids import Version
 from segue.model.usage import CallKey
 
@@ -28,18 +28,19 @@ Connect = Callable[[str], grpc.aio.Channel]
 
 
 @pytest.fixture
-def usages() -> list[Usage]:
+def versions() -> list[segue.Versions]:
     """What the servers counted, in the order they were started."""
     return []
 
 
 @pytest.fixture
-async def address(serve: Serve, usages: list[Usage]) -> str:
+async def address(serve: Serve, versions: list[segue.Versions]) -> str:
     """Where the shop is served, with reflection of both versions."""
 
-    def prepare(server: grpc.aio.Server) -> None:
+    async def prepare(server: grpc.aio.Server) -> segue.Versions:
         shop_pb2_grpc.add_ShopServicer_to_server(Shop(), server)
-        usages.append(enable_reflection(server, ["shop.Shop"]))
+        versions.append(await enable_reflection(server, ["shop.Shop"]))
+        return versions[-1]
 
     return await serve(prepare)
 
@@ -112,14 +113,14 @@ async def test_a_client_of_v1(address: str, connect: Connect) -> None:
     await look_with_v1(connect(address))
 
 
-async def test_both_at_once(address: str, connect: Connect, usages: list[Usage]) -> None:
+async def test_both_at_once(address: str, connect: Connect, versions: list[segue.Versions]) -> None:
     """Many clients of both versions at once find the same; v1's are answered by the object, v1alpha's by the past."""
     channel = connect(address)
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
             group.create_task(asyncio.to_thread(look_with_v1alpha, address))
             group.create_task(look_with_v1(channel))
-    counts = dict(usages[0].counts())
+    counts = dict(versions[0].counts())
     current = CallKey(
         node_version=Version(2),
         caller_version=Version(2),

@@ -27,6 +27,9 @@ Connect = Callable[[str], grpc.aio.Channel]
 
 SHOP = shop_pb2.DESCRIPTOR.services_by_name["Shop"].full_name
 
+#: The example's simulation does not look at its node.
+_NO_NODE: Any = None
+
 #: {name of a version: its messages, its stub}
 VERSIONS: dict[str, tuple[Any, Any]] = {
     "v1alpha": (v1alpha, v1alpha_services.ServerReflectionStub),
@@ -185,7 +188,7 @@ async def test_what_the_caller_does_not_wait_for_is_closed(watched: Watched) -> 
     async def requests() -> AsyncIterator[v1alpha.ServerReflectionRequest]:
         yield request
 
-    replies: Any = Version1(watched).ServerReflectionInfo(requests(), None)
+    replies: Any = Version1(_NO_NODE, watched).ServerReflectionInfo(requests(), None)
     assert (await anext(replies)).original_request == request
     await replies.aclose()
     assert watched.ended.is_set()

@@ -19,7 +19,7 @@ from permissions.stubs import (
     watch_service_pb2_grpc,
 )
 
-from segue.layer.usage import Usage
+import segue
 
 CREDENTIALS = grpc.composite_channel_credentials(
     grpc.local_channel_credentials(grpc.LocalConnectionType.LOCAL_TCP), grpc.access_token_call_credentials("token")
@@ -31,7 +31,7 @@ class Clients:
     """The official clients, on channels of their own; v0's in this release of `authzed` are its stubs."""
 
     address: str
-    usage: Usage
+    versions: segue.Versions
     acl: Any
     configs: Any
     watch: Any
@@ -43,7 +43,7 @@ class Clients:
 @asynccontextmanager
 async def serving() -> AsyncIterator[Clients]:
     server = grpc.aio.server()
-    usage = enable_permissions(server)
+    versions = await enable_permissions(server)
     address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', grpc.local_server_credentials())}"
     await server.start()
     try:
@@ -53,7 +53,7 @@ async def serving() -> AsyncIterator[Clients]:
         ):
             yield Clients(
                 address=address,
-                usage=usage,
+                versions=versions,
                 acl=acl_service_pb2_grpc.ACLServiceStub(v0_channel),
                 configs=namespace_service_pb2_grpc.NamespaceServiceStub(v0_channel),
                 watch=watch_service_pb2_grpc.WatchServiceStub(v0_channel),
@@ -63,6 +63,7 @@ async def serving() -> AsyncIterator[Clients]:
             )
     finally:
         await server.stop(None)
+        await versions.stop()
 
 
 @pytest.fixture(scope="session")

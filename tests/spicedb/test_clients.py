@@ -335,7 +335,8 @@ async def test_what_is_disallowed(served_schema: Any) -> None:
 async def test_each_version_is_counted(served_schema: Any) -> None:
     await served_schema.acl.Write(write("document:plan#owner@user:ann"))
     calls = {
-        (key.caller_version, key.answered_by, key.method): count for key, count in served_schema.usage.counts().items()
+        (key.caller_version, key.answered_by, key.method): count
+        for key, count in served_schema.versions.counts().items()
     }
     assert calls == {
         (2, "current", "/authzed.api.v1.SchemaService/WriteSchema"): 1,

@@ -17,14 +17,7 @@ V1ALPHA_SERVICE = v1alpha.DESCRIPTOR.services_by_name["ServerReflection"].full_n
 
 
 class Version1(segue.PastSimulation, v1alpha_services.ServerReflectionServicer):
-    """Answers v1alpha by an object that answers v1, message by message.
-
-    Args:
-        delegate: the object, a servicer of v1.
-    """
-
-    def __init__(self, delegate: Any) -> None:
-        self.delegate = delegate  # and no node: this keeps no state and calls no other node
+    """Answers v1alpha by an object that answers v1, message by message. It keeps no state and calls no other node."""
 
     def register(self, server: Any) -> None:
         """Have `server` answer v1alpha's calls with this."""

@@ -44,11 +44,12 @@ class Version1(
     """Answers v0 by an object that answers v1. A Zookie is the ZedToken of the same text.
 
     Args:
+        node: not asked for anything: this keeps no state and calls no other node.
         delegate: the object, a servicer of v1.
     """
 
-    def __init__(self, delegate: Any) -> None:
-        self.delegate = delegate  # and no node: this keeps no state and calls no other node
+    def __init__(self, node: segue.Node, delegate: Any) -> None:
+        super().__init__(node, delegate)
         self._changing_configs = asyncio.Lock()
 
     def register(self, server: Any) -> None:
