@@ -75,6 +75,8 @@ def test_a_server_on_a_port_in_use(refused: Callable[..., str], tmp_path: Path) 
         ("--id", "n 1", "letters"),
         ("--system", "", "letters"),
         ("--poll-s", "0", "more than 0"),
+        ("--max-message-mib", "0", "a whole number from 1 to 2047"),
+        ("--max-message-mib", "2048", "a whole number from 1 to 2047"),
         ("--unlabelled", "newest", "use current, or one version"),
         ("--server", "127.0.0.1:7000", "http://"),
     ],

@@ -54,6 +54,13 @@ def node(
             "a process that was replaced stays about that long to forward calls."
         ),
     ] = 30.0,
+    max_message_mib: Annotated[
+        int,
+        typer.Option(
+            help="The largest message that the node receives, in MiB: a caller's request, or another node's reply. "
+            "Clients say the same of their own channels. Give all nodes the same."
+        ),
+    ] = 4,
     quiesce_timeout_s: Annotated[
         float, typer.Option(help="Seconds that calls in progress have to end when the node upgrades.")
     ] = 30.0,
@@ -79,6 +86,7 @@ def node(
         unlabelled=unlabelled,
         poll_s=poll_s,
         max_connection_age_s=max_connection_age_s,
+        max_message_mib=max_message_mib,
         quiesce_timeout_s=quiesce_timeout_s,
         transform_timeout_s=transform_timeout_s,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import grpc.aio
 
 from segue.layer.grpc_server import Dispatch
+from segue.layer.message_size import DEFAULT_MESSAGE_BYTES, receiving
 
 #: A process that is being replaced relays whatever its successor takes, however large.
 _ANY_SIZE = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
@@ -26,7 +27,12 @@ class Listener:
         await self._server.stop(grace_s)
 
 
-async def listen_on(dispatch: Dispatch, addresses: Sequence[str], max_connection_age_s: float) -> Listener:
+async def listen_on(
+    dispatch: Dispatch,
+    addresses: Sequence[str],
+    max_connection_age_s: float,
+    max_message_bytes: int = DEFAULT_MESSAGE_BYTES,
+) -> Listener:
     """Have the calls that come to `addresses` answered by `dispatch`.
 
     Args:
@@ -34,11 +40,17 @@ async def listen_on(dispatch: Dispatch, addresses: Sequence[str], max_connection
         addresses: gRPC's way of writing them, such as `127.0.0.1:9001` and `unix:/run/socket`. Ports are
             shared with a process that listens there already.
         max_connection_age_s: seconds after which gRPC renews a connection, without loss of a call.
+        max_message_bytes: the largest request; of a larger one, the caller gets RESOURCE_EXHAUSTED. Replies may
+            be of any size, as far as this end is concerned.
 
     Raises:
         OSError: an address is not to be had; nothing listens then.
     """
-    options = (("grpc.so_reuseport", 1), ("grpc.max_connection_age_ms", int(max_connection_age_s * 1000)))
+    options = (
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_connection_age_ms", int(max_connection_age_s * 1000)),
+        *receiving(max_message_bytes),
+    )
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((dispatch,))
     try:

@@ -13,7 +13,13 @@ from segue.layer.steps import note_call
 def node_channel(
     target: str, label: Callable[[], LabelMetadata], options: Sequence[tuple[str, Any]] = ()
 ) -> grpc.aio.Channel:
-    """Open the channel of a node's object or simulation to `target`, each call with its label."""
+    """Open the channel of a node's object or simulation to `target`, each call with its label.
+
+    Args:
+        target: a gRPC target, such as `host:port`.
+        label: asked at each call.
+        options: gRPC's channel options.
+    """
     return NodeChannel(grpc.aio.insecure_channel(target, options=options), label, intercepted=False)
 
 

@@ -32,6 +32,7 @@ class LocalSettings:
         zones: the values of the attribute `zone`, given to the nodes in turn.
         poll_s: seconds between a node's reports.
         max_connection_age_s: seconds until gRPC renews a connection.
+        max_message_mib: the largest message that nodes receive, in MiB.
         command: the `segue` command, by default that of this Python.
     """
 
@@ -41,6 +42,7 @@ class LocalSettings:
     zones: Sequence[str] = ("a", "b", "c")
     poll_s: float = 0.5
     max_connection_age_s: float = 5.0
+    max_message_mib: int = 4
     command: Sequence[str] = (sys.executable, "-m", "segue")
 
 
@@ -167,7 +169,8 @@ class LocalSystem:
             node, "node", "--server", self.url, "--system", settings.system, "--class", settings.class_name,
             "--id", node, "--listen", self.members[node], "--state", str(self.state(node)),
             "--config", str(self._config), "--attribute", f"zone={zone}", "--poll-s", str(settings.poll_s),
-            "--max-connection-age-s", str(settings.max_connection_age_s), *options,
+            "--max-connection-age-s", str(settings.max_connection_age_s),
+            "--max-message-mib", str(settings.max_message_mib), *options,
         )  # fmt: skip
 
     async def start_nodes(self) -> None:

@@ -144,7 +144,10 @@ class Host:
             listener = None
             try:
                 listener = await listen_on(
-                    self._dispatch, (f"unix:{self._plan.peer}", self._plan.address), self._plan.max_connection_age_s
+                    self._dispatch,
+                    (f"unix:{self._plan.peer}", self._plan.address),
+                    self._plan.max_connection_age_s,
+                    self._plan.max_message_bytes,
                 )
                 handover.steer_to_newest(self._port)
             except OSError as error:

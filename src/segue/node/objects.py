@@ -15,6 +15,7 @@ from segue.layer.grpc_live_chain import LiveChain, Maker
 from segue.layer.grpc_node_channel import node_channel
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, label_source
+from segue.layer.message_size import receiving
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, Stage
 from segue.release.modules import LoadedRelease
@@ -220,7 +221,7 @@ class Objects:
             address=plan.address,
             attributes=plan.attributes,
             config=plan.config,
-            open_channel=partial(node_channel, label=label),
+            open_channel=partial(node_channel, label=label, options=receiving(plan.max_message_bytes)),
             take_report=self._take_report,
         )
 

@@ -43,6 +43,7 @@ class Placement:
             config=settings.config,
             unlabelled=settings.unlabelled,
             max_connection_age_s=settings.max_connection_age_s,
+            max_message_bytes=settings.max_message_mib << 20,
             control=str(folders.control(version)),
             peer=str(folders.peer(version)),
             usage=str(folders.usage),

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from segue.layer.message_size import DEFAULT_MESSAGE_BYTES
 from segue.model.ids import Version
 
 
@@ -67,6 +68,7 @@ class HostPlan:
         unlabelled: the version that calls without a label are taken for: a number as text, or `current`.
         max_connection_age_s: how long a connection lives before gRPC retires it gracefully; this bounds
             how long a process that was replaced stays.
+        max_message_bytes: the largest message that is received, by the node's port and by its objects' channels.
         control: path of the Unix socket that the agent speaks to.
         peer: path of the Unix socket that a process being replaced forwards calls to.
         usage: path of the file that keeps the last counts of calls when the process ends.
@@ -82,6 +84,7 @@ class HostPlan:
     config: Mapping[str, Any] = field(default_factory=dict)
     unlabelled: str = "current"
     max_connection_age_s: float
+    max_message_bytes: int = DEFAULT_MESSAGE_BYTES
     control: str
     peer: str
     usage: str

@@ -9,6 +9,9 @@ from segue.errors import OperatorError
 from segue.layer.label import unlabelled_default
 from segue.model.ids import ClassName, NodeId, SystemName
 
+#: gRPC counts a message's bytes in 31 bits.
+_MESSAGE_LIMIT_MIB = 2047
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
@@ -25,6 +28,8 @@ class NodeSettings:
             number, or `current` for the one that the node runs.
         poll_s: seconds between reports to the upgrade server.
         max_connection_age_s: seconds until gRPC retires a connection gracefully.
+        max_message_mib: the largest message that the node receives, in MiB: a caller's request, or another node's
+            reply to its object.
         quiesce_timeout_s: seconds that calls inside have to end when the node goes away.
         transform_timeout_s: seconds that a transform may take.
     """
@@ -40,6 +45,7 @@ class NodeSettings:
     unlabelled: str = "current"
     poll_s: float = 2.0
     max_connection_age_s: float = 30.0
+    max_message_mib: int = 4
     quiesce_timeout_s: float = 30.0
     transform_timeout_s: float = 3600.0
 
@@ -48,3 +54,7 @@ class NodeSettings:
         for name in ("poll_s", "max_connection_age_s", "quiesce_timeout_s", "transform_timeout_s"):
             if getattr(self, name) <= 0:
                 raise OperatorError(f"{name} is {getattr(self, name)}: it must be more than 0 seconds")
+        if not 1 <= self.max_message_mib <= _MESSAGE_LIMIT_MIB:
+            raise OperatorError(
+                f"max_message_mib is {self.max_message_mib}: it must be a whole number from 1 to {_MESSAGE_LIMIT_MIB}"
+            )

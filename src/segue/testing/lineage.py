@@ -251,15 +251,22 @@ class TallyCaller:
 
 
 @contextmanager
-def tally_callers(lineage: Lineage) -> Iterator[Callable[[int, str], AbstractAsyncContextManager[TallyCaller]]]:
-    """Give what opens a caller of a version to an address, for the time of the context."""
+def tally_callers(
+    lineage: Lineage, options: Sequence[tuple[str, Any]] = ()
+) -> Iterator[Callable[[int, str], AbstractAsyncContextManager[TallyCaller]]]:
+    """Give what opens a caller of a version to an address, for the time of the context.
+
+    Args:
+        lineage: the system's.
+        options: gRPC's channel options, of each caller.
+    """
     loaded = {code: LoadedRelease(lineage.folders[code - 1], Version(code)) for code in lineage.touching}
 
     @asynccontextmanager
     async def call(version: int, address: str) -> AsyncIterator[TallyCaller]:
         messages = loaded[lineage.code_of(version)].load("tally.tally_pb2")
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        async with labelled_channel(address, version=version, options=options) as channel:
+        own = (*options, ("grpc.use_local_subchannel_pool", 1))
+        async with labelled_channel(address, version=version, options=own) as channel:
             yield TallyCaller(version, lineage, messages, channel)
 
     try:
