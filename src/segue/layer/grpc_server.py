@@ -17,7 +17,7 @@ from segue.layer.grpc_context import Context, outcome_of
 from segue.layer.grpc_hooks import Hook, Spot
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.layer.grpc_refuser import Refuser
-from segue.layer.grpc_relay import relay, relayed_peer
+from segue.layer.grpc_relay import RelayedContext, relay, relayed_peer
 from segue.layer.grpc_table import Live, Table, build_table
 from segue.layer.label import (
     CALLER_KEY,
@@ -272,7 +272,7 @@ class Dispatch(grpc.GenericRpcHandler):
         except MalformedLabelError as error:
             return _refusing(self._refuser.refusal(RefusalReason.MALFORMED_LABEL, None, f"segue: {error}")), None
         way = self._way(version, method, node is not None)
-        if isinstance(way, Answer) and (caller is not None or not relayed):
+        if isinstance(way, Answer) and not relayed:
             return way, caller
         if isinstance(way, Refusal):
             return _refusing(way) if self._refuser.is_ours(method, way) else None, caller
@@ -334,6 +334,8 @@ class Dispatch(grpc.GenericRpcHandler):
 
     async def _serve_as_bytes(self, call: _Call, _: object, context: Context) -> None:
         """Handle a call of a kind that is not known yet, which on the wire is a stream each way."""
+        if relayed_peer(context) is not None:
+            context = RelayedContext(context)
         reply = await self._wait_and_serve(call, None, context)
         if reply is not None and outcome_of(context) == "OK":
             await context.write(reply)
