@@ -5,7 +5,7 @@ import importlib.util
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from segue.author import Node, TransformContext
 from segue.layer.chain import Chain, Link
 from segue.layer.grpc_channel import LabelledChannel, labelled_channel
+from segue.layer.grpc_delegate import Delegate
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, label_source
 from segue.layer.usage import Usage
@@ -137,14 +138,15 @@ class Member:
 
     async def start(self) -> None:
         """Make the object that the folders are of, its past simulations, and the future ones that were installed."""
-        current = self._make("blockstore.node:BlockNode", self.version, self._state(self.version) / "object")
+        current: Any = self.releases[self.version].resolve("blockstore.node:BlockNode")(
+            self._node(self.version, self._state(self.version) / "object")
+        )
         await current.start()
-        self._set(self._link(self.version, "current", current))
+        self._set(Link(version=Version(self.version), role="current", instance=current))
         for release in range(self.version, 1, -1):
-            name = f"blockstore.upgrade:Version{release - 1}"
-            past = self._make(name, release, self._state(release) / "past", self.links[0].instance)
-            await past.start()
-            self._set(self._link(release - 1, "past", past), *self.links)
+            past = self._simulation("past", release - 1, release, self._state(release) / "past", self.links[0])
+            self._set(past, *self.links)
+            await self.link(release - 1).start()
         if self.version > 1:
             await current.self_test()
         while self._future(self.links[-1].version + 1).exists():
@@ -153,12 +155,11 @@ class Member:
     async def install(self) -> None:
         """Put the next future simulation in, as a node does: first it observes, then it answers."""
         version = self.links[-1].version + 1
-        name = f"blockstore.upgrade:Version{version}"
-        future = self._make(name, version, self._future(version), self.links[-1].instance)
         links = self.links
-        self._set(*links, self._link(version, "future", future, ready=False))
-        await future.start()
-        self._set(*links, self._link(version, "future", future))
+        future = self._simulation("future", version, version, self._future(version), links[-1])
+        self._set(*links, replace(future, ready=False))
+        await self.link(version).start()
+        self._set(*links, future)
 
     async def upgrade(self) -> None:
         """Go to the next version."""
@@ -194,13 +195,16 @@ class Member:
     def _future(self, version: int) -> Path:
         return self.folder / "future" / str(version)
 
-    def _make(self, name: str, release: int, state: Path, *delegate: Any) -> Any:
-        version = int(name.removeprefix("blockstore.upgrade:Version")) if delegate else release
-        node = self.make_node(state, version, node_id=self.id, members=self.members, newest=self.newest)
-        return self.releases[release].resolve(name)(node, *delegate)
+    def _node(self, version: int, state: Path) -> Node:
+        return self.make_node(state, version, node_id=self.id, members=self.members, newest=self.newest)
 
-    def _link(self, version: int, role: AnsweredBy, instance: Any, *, ready: bool = True) -> Link:
-        return Link(version=Version(version), role=role, instance=instance, ready=ready)
+    def _simulation(self, role: AnsweredBy, version: int, release: int, state: Path, below: Link) -> Link:
+        """Make the simulation of `version` that `release` brought, over the object `below`."""
+        view = Delegate(below.instance)
+        instance = self.releases[release].resolve(f"blockstore.upgrade:Version{version}")(
+            self._node(version, state), view
+        )
+        return Link(version=Version(version), role=role, instance=instance, delegate=view)
 
     def _set(self, *links: Link) -> None:
         self.links = list(links)
