@@ -16,7 +16,6 @@ import segue
 from .. import blockstore_pb2 as v2
 from ..block import compress, content_of
 from ..replicas import Context
-from ..ring import position_of
 from .names import Names, key_in_v2
 
 
@@ -54,7 +53,7 @@ class Version1(segue.PastSimulation, v1_services.BlockStoreServicer):
         """Learn the names of a block that another node stored here."""
         self.names.learn(await asyncio.to_thread(content_of, request.key, request.compressed))
 
-    # For clients. A block whose names are not known here, and that is not here, is on its other nodes: they know.
+    # For clients. A block whose names are not known here is not here: its other nodes know.
 
     async def Put(self, request: v1.PutRequest, context: Context) -> v1.PutReply:
         """Store a block on all its nodes."""
@@ -65,7 +64,7 @@ class Version1(segue.PastSimulation, v1_services.BlockStoreServicer):
     async def Get(self, request: v1.GetRequest, context: Context) -> v1.GetReply:
         """Return a block from this node, else from one of the block's."""
         await v1_node.refuse_malformed(request.key, context)
-        key = await self._key(request.key)
+        key = self._key(request.key)
         if key is None:
             return v1.GetReply(data=await self.replicas.fetch(request.key, context))
         reply = await self.delegate.Get(v2.GetRequest(key=key), context)
@@ -74,7 +73,7 @@ class Version1(segue.PastSimulation, v1_services.BlockStoreServicer):
     async def Has(self, request: v1.HasRequest, context: Context) -> v1.HasReply:
         """Say whether a block is on this node or, unless only that was asked, on another of its nodes."""
         await v1_node.refuse_malformed(request.key, context)
-        key = await self._key(request.key)
+        key = self._key(request.key)
         if key is None:
             return v1.HasReply(found=not request.here and await self.replicas.have(request.key, context))
         if request.here:
@@ -102,7 +101,7 @@ class Version1(segue.PastSimulation, v1_services.BlockStoreServicer):
     async def Fetch(self, request: v1.FetchRequest, context: Context) -> v1.FetchReply:
         """Return a block from this node, or that it is not here."""
         await v1_node.refuse_malformed(request.key, context)
-        key = await self._key(request.key)
+        key = self._key(request.key)
         if key is None:
             return v1.FetchReply(found=False)
         block = await self.delegate.Fetch(v2.FetchRequest(key=key), context)
@@ -112,33 +111,19 @@ class Version1(segue.PastSimulation, v1_services.BlockStoreServicer):
         stat = await self.delegate.Stat(v2.StatRequest(key=key), context)
         return v1.FetchReply(found=True, data=data, stored_unix_ns=stat.stored_at.ToNanoseconds())
 
-    async def _key(self, name: str) -> v2.Key | None:
-        """Return version 2's key of a block; None if it is not known here.
-
-        A block may be here of which nobody told, for it came by a way that is newer than version 2. So blocks
-        that lie where this one would are read, if this is one of its nodes.
-        """
+    def _key(self, name: str) -> v2.Key | None:
+        """Return version 2's key of a block; None if it is not known here."""
         sha1 = bytes.fromhex(name)
-        if sha1 not in self.names.digests and self.replicas.include_me(name):
-            async for listed in self.delegate.Scan(v2.ScanRequest(), None):
-                if listed.key.position == position_of(sha1):
-                    await self._sha1(listed.key)
         digest = self.names.digests.get(sha1)
         return key_in_v2(sha1, digest) if digest else None
 
     async def _names(self) -> AsyncIterator[str]:
         """Yield version 1's name of each block on this node; one that is not known is read and learned."""
         async for listed in self.delegate.Scan(v2.ScanRequest(), None):
-            sha1 = await self._sha1(listed.key)
-            if sha1 is not None:
-                yield sha1.hex()
-
-    async def _sha1(self, key: v2.Key) -> bytes | None:
-        """Return the SHA-1 of a block on this node, known or learned by reading it; None if it is damaged."""
-        sha1 = self.names.sha1s.get(key.digest)
-        if sha1 is None:
-            block = await self.delegate.Fetch(v2.FetchRequest(key=key), None)
-            if not block.HasField("compressed"):
-                return None  # damaged: version 2 does not answer with it either
-            sha1, _ = self.names.learn(await asyncio.to_thread(content_of, key, block.compressed))
-        return sha1
+            sha1 = self.names.sha1s.get(listed.key.digest)
+            if sha1 is None:
+                block = await self.delegate.Fetch(v2.FetchRequest(key=listed.key), None)
+                if not block.HasField("compressed"):
+                    continue  # damaged: version 2 does not answer with it either
+                sha1, _ = self.names.learn(await asyncio.to_thread(content_of, listed.key, block.compressed))
+            yield sha1.hex()

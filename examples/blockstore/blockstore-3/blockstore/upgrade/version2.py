@@ -24,6 +24,22 @@ class Version2(segue.PastSimulation, v2_services.BlockStoreServicer):
         """Have `server` answer version 2's calls with this."""
         v2_services.add_BlockStoreServicer_to_server(self, server)
 
+    # What version 3's callers store here. This has no use for it, but version 1's simulation keeps an index.
+
+    @segue.observes("Put")
+    async def tell_of_put(self, request: v3.PutRequest, reply: v3.PutReply, context: Context) -> None:
+        """Say that a client put a public block."""
+        if not request.HasField("access"):
+            put = v2.PutRequest(content=request.content), v2.PutReply(key=key_in_v2(reply.key))
+            await self.tell("Put", *put, context)
+
+    @segue.observes("Store")
+    async def tell_of_store(self, request: v3.StoreRequest, reply: v3.StoreReply, context: Context) -> None:  # noqa: ARG002
+        """Say that another node stored a public block here."""
+        if not request.HasField("grant"):
+            stored = v2.StoreRequest(key=key_in_v2(request.key), compressed=request.compressed)
+            await self.tell("Store", stored, v2.StoreReply(), context)
+
     # For clients.
 
     async def Put(self, request: v2.PutRequest, context: Context) -> v2.PutReply:
