@@ -157,6 +157,15 @@ def test_smoothing_is_the_mean_of_neighbours(status: SystemStatus) -> None:
     assert smoothed(rate, timeline) == [45, 45, 30, 50, 60]
 
 
+def test_what_was_refused_is_counted_in_the_window(status: SystemStatus) -> None:
+    """It went well, so it is no failure."""
+    refused = {"DISALLOWED": 2, "NOT_FOUND": 1}
+    tallies = [replace(tally(1, from_s, from_s + 1, 10), refused=refused) for from_s in (-9, 0, 5)]
+    timeline = draw_up(status, [], tallies, WINDOW, VERSIONS)
+    assert (timeline.calls, timeline.refused, sum(timeline.failed)) == (20, 6, 0)
+
+
 def test_survives_json(status: SystemStatus) -> None:
-    timeline = draw_up(status, [], [tally(1, 0, 1, 10, failed=3)], WINDOW, VERSIONS)
+    shown = replace(tally(1, 0, 1, 10, failed=3), refused={"DISALLOWED": 2})
+    timeline = draw_up(status, [], [shown], WINDOW, VERSIONS)
     assert from_json(to_json(timeline)) == timeline

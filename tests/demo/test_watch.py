@@ -83,7 +83,7 @@ def test_three_versions_fit(width: int) -> None:
     assert "…" not in text
     assert all(f"v{number} calls" in text and f"v{number}   95 calls/s" in text for number in (1, 2, 3))
     assert all("123,456" in line and "4,321" in line for line in lines if line.strip().startswith("n1 "))
-    assert "0 failed   1,234 rightly refused" in text
+    assert "1,234 tries at the blocks of others, each refused as it must be" in text
     assert "0 of 6 on version 3" in text
 
 

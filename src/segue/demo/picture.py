@@ -33,6 +33,8 @@ _LANES_THAT_FIT, _LANE_INCHES = 8, 0.45
 #: A pause of a tenth of a second would be thinner than a pixel.
 _AWAY_SHOWN_SHARE = 0.0035
 _LANE_HEIGHT, _STRIP_HEIGHT, _STRIPS_HEIGHT = 0.62, 0.15, 0.24
+#: Above bars and their strips, below what is written on them.
+_PUBLISHED_ZORDER = 2.5
 #: What `away 123 ms` needs of the width; where it does not fit, it is left out.
 _WORDS_SHARE = 0.1
 
@@ -73,7 +75,7 @@ def _figure(timeline: Timeline) -> Figure:
     _draw_failed(failed, timeline)
     for axes in (lanes, rates, failed):
         for moment_s in timeline.published:
-            axes.axvline(moment_s, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=5)
+            axes.axvline(moment_s, color=INK, linewidth=1.4, linestyle=(0, (4, 3)), zorder=_PUBLISHED_ZORDER)
     _name_publications(lanes, timeline)
     _legend(figure, timeline, height)
     figure.align_ylabels([rates, failed])
@@ -83,6 +85,8 @@ def _figure(timeline: Timeline) -> Figure:
 def _title(figure: Figure, timeline: Timeline, height: float) -> None:
     failed = sum(timeline.failed)
     seen = "no call failed" if not failed else f"{failed:,} failed"
+    if timeline.refused:
+        seen += f"; private blocks were refused to others {timeline.refused:,} times, as they must be"
     nodes = len(timeline.lanes)
     figure.text(
         0.012, 1 - 0.27 / height, f"{nodes} nodes go from version {timeline.versions[0]} to version "
@@ -194,10 +198,9 @@ def _quiet(axes: Axes, *, labels: bool) -> None:
 
 
 def _name_publications(axes: Axes, timeline: Timeline) -> None:
-    alone = len(timeline.published) == 1
     for version, moment_s in zip(timeline.versions[1:], timeline.published, strict=False):
         axes.annotate(
-            f"version {version} is published" if alone else f"version {version}",
+            f"version {version} is published" if moment_s == timeline.published[-1] else f"version {version}",
             (moment_s, 1), xycoords=("data", "axes fraction"), xytext=(6, 3),
             textcoords="offset points", fontsize=11.5, va="bottom", ha="left",
         )  # fmt: skip

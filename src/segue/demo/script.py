@@ -54,7 +54,7 @@ def run(options: DemoOptions, console: Console | None = None) -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
     prepare(options.report)
     what = f"{options.nodes} nodes to version {options.to}, seed {seed}"
-    console.print(f"Segue's demo: {what}. Ctrl-C ends it and cleans up.", highlight=False)
+    console.print(f"Segue's demo: {what}. Ctrl-C ends it and cleans up.", highlight=False, soft_wrap=True)
     try:
         return asyncio.run(_until_told(_Demo(options, example, source, seed, console)))
     except Exception as error:

@@ -116,6 +116,7 @@ class Timeline:
         rates: a row per version of clients.
         failed: calls that failed, per bin.
         calls: of all clients, from `start_s` to `end_s`.
+        refused: of these, tries at private blocks that were refused as they must be.
     """
 
     start_s: float
@@ -127,6 +128,7 @@ class Timeline:
     rates: tuple[Rate, ...]
     failed: tuple[int, ...]
     calls: int
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +186,7 @@ def draw_up(
         rates=rates,
         failed=_failed(shown, window, bins),
         calls=sum(one.calls for one in shown),
+        refused=sum(sum(one.refused.values()) for one in shown),
     )
 
 
@@ -297,7 +300,7 @@ def from_json(text: str) -> Timeline:
     """Return the timeline that `to_json` wrote."""
     raw = json.loads(text)
     return Timeline(
-        **{name: raw[name] for name in ("start_s", "end_s", "bin_s", "calls")},
+        **{name: raw[name] for name in ("start_s", "end_s", "bin_s", "calls", "refused")},
         versions=tuple(Version(version) for version in raw["versions"]),
         published=tuple(raw["published"]),
         failed=tuple(raw["failed"]),

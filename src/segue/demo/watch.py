@@ -281,5 +281,6 @@ def _calls_line(view: View) -> RenderableType:
     text.append(f"\n           {view.calls:,} calls   ")
     text.append(f"{view.failed:,} failed", style="bold red" if view.failed else "bold green")
     if view.refused:
-        text.append(f"   {view.refused:,} rightly refused", style="dim")
+        text.append("\nprivate    ", style="dim")
+        text.append(f"{view.refused:,} tries at the blocks of others, each refused as it must be")
     return text
