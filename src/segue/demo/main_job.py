@@ -12,6 +12,7 @@ from pathlib import Path
 
 from segue.demo.clients import Clients, Heard, started_clients
 from segue.demo.facts import Facts
+from segue.demo.hearsay import Hearsay
 from segue.demo.observer import Observer
 from segue.demo.options import Example, Source, rules_of
 from segue.demo.timeline import Timeline, Window, draw_up
@@ -73,6 +74,7 @@ class MainJob:
         local = LocalSettings(system=SYSTEM, class_name=CLASS, nodes=setting.nodes)
         self._fleet = LocalSystem(setting.folder, local)
         self._clients: list[Clients] = []
+        self._hearsay = Hearsay()
         self._pids_before: dict[NodeId, int] = {}
         self._pids_left: frozenset[int] = frozenset()
         self._load_began_s = self._load_ended_s = 0.0
@@ -209,6 +211,7 @@ class MainJob:
         while True:
             with suppress(PeerError, OperatorError):
                 self._seen.see_status(await server.status(SYSTEM))
+                self._hearsay.see(self._seen.nodes().values(), len(self._fleet.members))
             await asyncio.sleep(_POLL_S)
 
     async def _show(self) -> None:
@@ -228,15 +231,11 @@ class MainJob:
             root=str(self._setting.source.root),
             seed=self._setting.seed,
         )
-        heard = Heard(tally=self._seen.see_tally, put=self._pass_on, progress=self._seen.see_progress)
+        heard = Heard(tally=self._seen.see_tally, put=self._hearsay.pass_on, progress=self._seen.see_progress)
         async with started_clients(setup, heard, self._fleet.logs / f"clients-{version}.log") as clients:
             self._clients.append(clients)
+            self._hearsay.add(clients)
             yield clients
-
-    def _pass_on(self, version: Version, numbers: Sequence[int], private: bool) -> None:
-        for clients in self._clients:
-            if clients.version != version:
-                clients.hear_of(version, numbers, private)
 
     def _step(self, words: str, *, files: int | None = None) -> None:
         self._seen.begin(words, files=files)
