@@ -14,6 +14,8 @@ from reflection.enable import enable_reflection
 from shop import shop_pb2_grpc
 from shop.node import Shop
 
+import segue
+
 Serve = Callable[[Callable[[grpc.aio.Server], object]], Awaitable[str]]
 
 #: In a process of its own, as its messages have the names of ours: grpclib's stubs of a version, as they are.
@@ -72,9 +74,9 @@ async def looked_up(version: str, address: str) -> Any:
 async def test_grpclibs_own_stubs(version: str, serve: Serve) -> None:
     """Both versions' stubs, unmodified, against a server whose object answers v1 only."""
 
-    def prepare(server: grpc.aio.Server) -> None:
+    async def prepare(server: grpc.aio.Server) -> segue.Versions:
         shop_pb2_grpc.add_ShopServicer_to_server(Shop(), server)
-        enable_reflection(server, ["shop.Shop"])
+        return await enable_reflection(server, ["shop.Shop"])
 
     found = await looked_up(version, await serve(prepare))
     assert found["services"] == [f"grpc.reflection.{version}.ServerReflection", "shop.Shop"]
