@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from segue import RefusalReason, labelled_channel, refusal_of
 from segue.errors import PeerError
 from segue.local import is_alive
 from segue.node.control import AuthorCodeError, HostFaultError, HostSilentError
@@ -147,6 +148,20 @@ async def test_calls_without_a_label_are_taken_for_what_the_operator_says(
     async with grpc.aio.insecure_channel(plan.address) as channel:
         say: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/notes.Notes/Say")
         assert await say(b"a") == b"future a"
+
+
+async def test_a_call_waits_for_its_version_as_long_as_the_operator_says(
+    spawn: Spawn, stage: Stage, plan: HostPlan
+) -> None:
+    """Nobody installs version 2 here: a caller without a deadline hears of it after that time."""
+    await up(await spawn(park_limit_s=0.1), stage)
+    async with labelled_channel(plan.address, version=2) as channel:
+        say: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/notes.Notes/Say")
+        with pytest.raises(grpc.aio.AioRpcError, match=r"did not come to answer version 2 within 0\.1 s") as caught:
+            await say(b"a")
+    refusal = refusal_of(caught.value)
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.UNKNOWN_VERSION
 
 
 async def test_a_busy_process_is_found(spawn: Spawn, stage: Stage, plan: HostPlan, make_release: MakeRelease) -> None:

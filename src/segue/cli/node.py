@@ -61,6 +61,13 @@ def node(
             "Clients say the same of their own channels. Give all nodes the same."
         ),
     ] = 4,
+    park_limit_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that a call waits, if its deadline allows, for a version that the node does not answer yet: "
+            "so long it has to fetch the release and install the simulation."
+        ),
+    ] = 30.0,
     quiesce_timeout_s: Annotated[
         float, typer.Option(help="Seconds that calls in progress have to end when the node upgrades.")
     ] = 30.0,
@@ -87,6 +94,7 @@ def node(
         poll_s=poll_s,
         max_connection_age_s=max_connection_age_s,
         max_message_mib=max_message_mib,
+        park_limit_s=park_limit_s,
         quiesce_timeout_s=quiesce_timeout_s,
         transform_timeout_s=transform_timeout_s,
     )

@@ -72,6 +72,7 @@ class Host:
             newest=newest,
             on_newer=self._hear,
             default=unlabelled_default(plan.unlabelled),
+            park_limit_s=plan.park_limit_s,
             node=NodeId(plan.node_id),
         )
         self._objects = Objects(plan, self._dispatch, newest)

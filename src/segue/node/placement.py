@@ -44,6 +44,7 @@ class Placement:
             unlabelled=settings.unlabelled,
             max_connection_age_s=settings.max_connection_age_s,
             max_message_bytes=settings.max_message_mib << 20,
+            park_limit_s=settings.park_limit_s,
             control=str(folders.control(version)),
             peer=str(folders.peer(version)),
             usage=str(folders.usage),

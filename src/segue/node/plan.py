@@ -68,6 +68,7 @@ class HostPlan:
         unlabelled: the version that calls without a label are taken for: a number as text, or `current`.
         max_connection_age_s: how long a connection lives before gRPC retires it gracefully; this bounds
             how long a process that was replaced stays.
+        park_limit_s: how long a call waits for a version that is not answered yet, if its deadline allows.
         max_message_bytes: the largest message that is received, by the node's port and by its objects' channels.
         control: path of the Unix socket that the agent speaks to.
         peer: path of the Unix socket that a process being replaced forwards calls to.
@@ -85,6 +86,7 @@ class HostPlan:
     unlabelled: str = "current"
     max_connection_age_s: float
     max_message_bytes: int = DEFAULT_MESSAGE_BYTES
+    park_limit_s: float = 30.0
     control: str
     peer: str
     usage: str

@@ -30,6 +30,7 @@ class NodeSettings:
         max_connection_age_s: seconds until gRPC retires a connection gracefully.
         max_message_mib: the largest message that the node receives, in MiB: a caller's request, or another node's
             reply to its object.
+        park_limit_s: seconds that a call waits for a version that is not answered yet, if its deadline allows.
         quiesce_timeout_s: seconds that calls inside have to end when the node goes away.
         transform_timeout_s: seconds that a transform may take.
     """
@@ -46,12 +47,13 @@ class NodeSettings:
     poll_s: float = 2.0
     max_connection_age_s: float = 30.0
     max_message_mib: int = 4
+    park_limit_s: float = 30.0
     quiesce_timeout_s: float = 30.0
     transform_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:
         unlabelled_default(self.unlabelled)
-        for name in ("poll_s", "max_connection_age_s", "quiesce_timeout_s", "transform_timeout_s"):
+        for name in ("poll_s", "max_connection_age_s", "park_limit_s", "quiesce_timeout_s", "transform_timeout_s"):
             if getattr(self, name) <= 0:
                 raise OperatorError(f"{name} is {getattr(self, name)}: it must be more than 0 seconds")
         if not 1 <= self.max_message_mib <= _MESSAGE_LIMIT_MIB:
