@@ -256,6 +256,15 @@ def test_futures_are_lost_from_a_version_on(
     assert at.wants(release(kept + 2))
 
 
+def test_a_node_that_rejected_a_release_says_why_while_it_learns_of_others(
+    serving: j.Journey, release: Release
+) -> None:
+    at = through(serving, *learn(release(2)), *attempt()[:1], j.WarmFailed(reason="no", final=True, details="line 1"))
+    at = through(at, j.Resumed(), j.PermitReturned(), *learn(release(3)))
+    assert (at.phase, at.newest) == (j.Phase.SERVING, 3)
+    assert (at.failure, at.failure_details) == ("no", "line 1")
+
+
 def test_an_attempt_that_was_given_up_begins_anew_when_it_is_learned_anew(serving: j.Journey, release: Release) -> None:
     """Not by itself: the agent waits a while first."""
     at = through(serving, *learn(release(2)), *learn(release(3)))

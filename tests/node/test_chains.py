@@ -189,6 +189,32 @@ async def test_a_further_release_that_fails_leaves_the_chain_as_it_was(
             assert await third.read("apples") == 2
 
 
+async def test_releases_above_one_that_failed_are_made_of_what_is_tried_again(
+    node: Callable[..., AbstractAsyncContextManager[Running]], lineage: Lineage, tmp_path: Path
+) -> None:
+    """A process that imports its futures early, and whose first does not start, has both of the same classes later."""
+    wrong = lineage.folders[1] / "tally" / "upgrade.py"
+    right = wrong.read_text()
+    futures = [future(lineage, version, tmp_path) for version in (2, 3)]
+    early = [plan for plan in futures if isinstance(plan, ReleasePlan)]
+    async with node(1) as here:
+        wrong.write_text(
+            right.replace(
+                "class Traced:\n", "class Traced:\n    async def start(self):\n        raise RuntimeError(0)\n\n"
+            )
+        )
+        try:
+            here.objects.load(early)
+            with pytest.raises(RuntimeError, match="0"):
+                await here.objects.answer(futures[0])
+        finally:
+            wrong.write_text(right)
+        for plan in futures:
+            await here.objects.answer(plan)
+        releases = here.objects._releases
+        assert releases[Version(3)].previous is releases[Version(2)]
+
+
 async def test_a_call_that_is_inside_does_not_notice_what_is_installed(
     node: Callable[..., AbstractAsyncContextManager[Running]], calling: Calling, lineage: Lineage, tmp_path: Path
 ) -> None:

@@ -65,7 +65,7 @@ async def test_a_node_that_runs_takes_one_step_at_a_time(news: News, published: 
     assert await news.next(given_up) == journey.Learned(release=published[1])
 
 
-async def test_after_a_failure_all_is_put_off_for_a_while(
+async def test_after_a_failure_what_failed_is_put_off_for_a_while(
     news: News, published: list[Announcement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Longer after each that follows; not at all after a success."""
@@ -74,14 +74,27 @@ async def test_after_a_failure_all_is_put_off_for_a_while(
     now = [1000.0]
     monkeypatch.setattr("segue.node.news.time", SimpleNamespace(monotonic=lambda: now[0]))
     for failures, wait_s in ((1, 5), (2, 10), (3, 20), (20, 300)):
-        news.put_off(failures)
+        news.put_off(failures, NEWEST)
         now[0] += wait_s - 0.1
         assert await news.next(at) is None
         now[0] += 0.2
         assert await news.next(at)
-    news.put_off(20)
-    news.put_off(0)
+    news.put_off(20, NEWEST)
+    news.put_off(0, NEWEST)
     assert await news.next(at)
+
+
+async def test_a_release_that_is_newer_than_what_failed_is_not_put_off(
+    news: News, published: list[Announcement]
+) -> None:
+    """Upgraded nodes call with its version."""
+    future = journey.Future(release=published[1], install_ms=1.0)
+    given_up = journey.Journey(phase=Phase.SERVING, running=published[0], futures=(future,), failures=7)
+    news.hear(Version(2), given_up)
+    news.put_off(7, Version(2))
+    assert await news.next(given_up) is None
+    news.hear(Version(3), given_up)
+    assert await news.next(given_up) == journey.Learned(release=published[2])
 
 
 async def test_only_what_the_node_may_want_wakes_who_waits(news: News, published: list[Announcement]) -> None:

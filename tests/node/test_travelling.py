@@ -284,3 +284,46 @@ async def test_a_node_that_joins_late_answers_all_that_came_before(traveller: Tr
     for version in (1, 2, 3):
         async with traveller.calling(version) as caller:
             assert await caller.add("apples", 1) == version
+
+
+OBSERVING = """
+    @segue.observes("Add")
+    async def seen(self, request, reply, context):
+        self.note(request.name1)
+
+
+def transform("""
+
+
+async def test_a_future_that_comes_back_late_does_not_go_by_what_it_kept(
+    traveller: Traveller, lineage: Lineage, tmp_path: Path
+) -> None:
+    """The node served without it meanwhile."""
+    upgrade = lineage.folders[1] / "tally" / "upgrade.py"
+    plain = upgrade.read_text()
+    upgrade.write_text(plain.replace("\n\ndef transform(", OBSERVING, 1))
+    try:
+        traveller._bundles[1] = build(lineage.folders[1], previous=lineage.folders[0])
+    finally:
+        upgrade.write_text(plain)
+    await traveller.publish(1)
+    await traveller.learn()
+    await traveller.publish(2)
+    await traveller.learn()
+    await traveller.add(1, "before")
+    await traveller.crash()
+    assert await traveller.traces((2,)) == {2: ["before"]}
+    await traveller.step()
+    traveller._record(journey.WarmFailed(reason="it broke", final=True))
+    while traveller.at.upgrade:
+        await traveller.step()
+    assert (traveller.at.phase, traveller.at.newest) == (Phase.SERVING, 2)
+
+    wrong = tmp_path / "state" / "releases" / traveller.at.futures[0].release.sha256 / "tally" / "upgrade.py"
+    right = wrong.read_text()
+    wrong.write_text(f"import no_such_module\n{right}")
+    await traveller.crash()
+    await traveller.add(1, "unseen")
+    wrong.write_text(right)
+    await traveller.crash()
+    assert await traveller.traces((2,)) == {2: []}

@@ -277,3 +277,15 @@ async def test_nobody_goes_away_for_a_release_that_leaves_its_class_untouched(be
     await bench.beat("e1", 2, cls="Edge")
     await bench.beat("o1", cls="Origin")
     assert (await bench.ask("o1", cls="Origin")).permit is not None
+
+
+async def test_a_return_does_not_take_back_what_a_node_carries(bench: Bench) -> None:
+    """It said so before it returned the permit to a version below, and asks for its next step at once."""
+    for version in (1, 2, 3, 4):
+        await bench.server.publish(bundle_of(version, untouched=("BlockNode",) if version == 3 else ()))
+    await bench.beat("n1", 1)
+    permit = (await bench.ask("n1")).permit
+    await bench.beat("n1", 3)
+    await bench.give_back("n1", permit)
+    assert (await bench.server.status(SYSTEM)).nodes[0].version == 3
+    assert (await bench.ask("n1", to=4)).permit is not None

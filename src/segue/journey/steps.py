@@ -67,7 +67,10 @@ def _begin(journey: Journey, event: on.Learned) -> Journey:
     in_order = all(one.version < two.version for one, two in pairwise(known))
     if not journey.wants(event.release) or not in_order or (event.before and journey.phase is not Phase.NEW):
         raise UnexpectedEventError(f"{event!r} is no next step of {journey!r}")
-    return replace(journey, learning=known, failure=None, failure_details="")
+    learning = replace(journey, learning=known)
+    if journey.futures and journey.futures[0].release.sha256 in journey.rejected:
+        return learning  # what failed is still why the node goes nowhere
+    return replace(learning, failure=None, failure_details="")
 
 
 def _nothing(journey: Journey, event: on.Event) -> Journey:  # noqa: ARG001 - rows have one signature

@@ -119,14 +119,14 @@ class Agent:
     def _record(self, event: journey.Event) -> None:
         """Put the event into the journal, and only then follow it."""
         self._journal.append(event)
-        failures = self._at.failures
+        before = self._at
         self._at, _ = journey.advance(self._at, event)
         logger.info("version %s, %s (%s)", self._at.version, self._at.phase.value, type(event).__name__)
         self._report_now.set()
         if isinstance(event, journey.FirstStartFailed):
             raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
-        if self._at.failures != failures:
-            self._news.put_off(self._at.failures)
+        if self._at.failures != before.failures:
+            self._news.put_off(self._at.failures, _tried(before))
 
     async def _rest(self) -> None:
         """Wait until something is new, and enter the release that the node wants, if there is one."""
@@ -207,3 +207,10 @@ def _first(group: BaseExceptionGroup[SegueError]) -> SegueError:
     """Return the first error of the group: it ended the agent, the others followed from it."""
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _tried(at: journey.Journey) -> Version:
+    """Return what a node was at that failed: what it learnt, else where its upgrade leads."""
+    if at.learning:
+        return at.learning[-1].version
+    return at.upgrade.release.version if at.upgrade else at.newest

@@ -115,6 +115,11 @@ class Executor:
             AuthorCodeError, PeerError: it does not start.
         """
         host = await self._started(at)
+        answered = await host.answers()
+        for future in at.futures:
+            version = future.release.version
+            if version not in answered:  # it hears nothing of the calls that come: what it kept would be out of date
+                self._folders.discard(self._folders.future(version))
         await host.serve()
         return host
 
@@ -401,6 +406,6 @@ def _reason(error: Exception) -> str:
 
 
 def _details(error: Exception) -> str:
-    """Return the end of the traceback in the application's process; nothing if there is none."""
+    """Return the end of the traceback in the application's process, as any encoding takes it; nothing if none."""
     details: str = getattr(error, "details", "")
-    return details[-_DETAILS_LIMIT:]
+    return details.encode("utf-8", "backslashreplace").decode()[-_DETAILS_LIMIT:]

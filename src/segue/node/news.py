@@ -31,6 +31,7 @@ class News:
         self._system = system
         self._newest = Version(0)
         self._retry_at = 0.0
+        self._tried = Version(0)
         self._woken = asyncio.Event()
 
     def hear(self, newest: Version, at: Journey) -> None:
@@ -48,8 +49,14 @@ class News:
         """Wake who waits for news: something else happened."""
         self._woken.set()
 
-    def put_off(self, failures: int) -> None:
-        """Leave releases alone for a while, after `failures` that followed one another; after none, do not."""
+    def put_off(self, failures: int, tried: Version) -> None:
+        """Leave what failed alone for a while; a release that is newer is news all the same: it has callers.
+
+        Args:
+            failures: how many followed one another; after none, nothing is put off.
+            tried: the newest release that is put off.
+        """
+        self._tried = tried
         wait_s = min(_RETRY_S * 2.0 ** min(failures - 1, 10), _RETRY_LIMIT_S) if failures else 0.0
         self._retry_at = time.monotonic() + wait_s
 
@@ -69,7 +76,8 @@ class News:
             None if there is none, it is put off, or the upgrade server does not answer.
         """
         self._woken.clear()
-        if not self._is_news(at) or time.monotonic() < self._retry_at:
+        put_off = self._tried if time.monotonic() < self._retry_at else Version(0)
+        if not self._is_news(at) or self._newest <= put_off:
             return None
         try:
             notices = await self._server.releases(self._system)
@@ -82,7 +90,7 @@ class News:
             )
             for notice in notices
         ]
-        wanted = [release for release in announced if at.wants(release)]
+        wanted = [release for release in announced if at.wants(release) and release.version > put_off]
         if not wanted:
             return None
         if at.phase is Phase.NEW:

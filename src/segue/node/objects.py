@@ -204,9 +204,9 @@ class Objects:
         return make
 
     def _forget(self, version: Version) -> None:
-        """Unload a release that failed: it leaves nothing behind, and is loaded afresh when it is tried again."""
-        if failed := self._releases.pop(version, None):
-            failed.unload()
+        """Unload a release that failed, and those above it, whose `previous` it is: they are loaded afresh later."""
+        for failed in sorted(one for one in self._releases if one >= version):
+            self._releases.pop(failed).unload()
 
     def _node(self, version: Version, speaks: Newest, state: str) -> Node:
         Path(state).mkdir(parents=True, exist_ok=True)

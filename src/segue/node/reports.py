@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from segue.errors import PeerError
 from segue.journey import Journey, Upgrade
 from segue.model.ids import Version
+from segue.model.usage import OTHERS
 from segue.node.settings import NodeSettings
 from segue.wire.messages import Heartbeat, UpgradeRow, UsageRow
 
@@ -149,7 +150,9 @@ def kept_reports(folder: Path) -> dict[Path, dict[str, Any]]:
 
 
 def _usage_rows(report: dict[str, Any]) -> Iterable[UsageRow]:
-    return (UsageRow(incarnation=report["incarnation"], **call) for call in report.get("calls", ()))
+    # A process from before callers were counted said its version once, and left its rows without a caller.
+    once = {"node_version": report["node_version"], "caller": OTHERS} if "node_version" in report else {}
+    return (UsageRow(incarnation=report["incarnation"], **{**once, **call}) for call in report.get("calls", ()))
 
 
 def _upgrade_row(upgrade: Upgrade) -> UpgradeRow | None:

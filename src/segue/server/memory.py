@@ -97,7 +97,8 @@ class MemoryStore:
             if held.returned_at is None:
                 closed = known.permits[permit] = close(held)
                 if closed.failure is None:
-                    known.nodes[node] = replace(known.nodes[node], version=held.to_version)
+                    heard = known.nodes[node]
+                    known.nodes[node] = replace(heard, version=max(heard.version, held.to_version))
             return True
 
     def picture_of(self, system: SystemName) -> Picture:

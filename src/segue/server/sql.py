@@ -117,7 +117,8 @@ class SqlStore:
                 closed = close(row.fact())
                 row.returned_at, row.failure, row.final = closed.returned_at, closed.failure, closed.final
                 if closed.failure is None:
-                    session.get_one(NodeRow, (system, node)).version = row.to_version
+                    known = session.get_one(NodeRow, (system, node))
+                    known.version = max(known.version, row.to_version)
             return True
 
     def picture_of(self, system: SystemName) -> Picture:

@@ -238,7 +238,8 @@ class Store(Protocol):
     def give_back(self, system: SystemName, node: NodeId, permit: str, close: Close) -> bool:
         """Close the permit of `node` with this id; one that is closed stays as it is.
 
-        If there is no failure, the node's version is the permit's `to_version` from now on.
+        If there is no failure, the node's version is the permit's `to_version` from now on, unless it has said that
+        it carries a newer one.
 
         Args:
             system: which.
