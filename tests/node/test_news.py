@@ -115,3 +115,20 @@ async def test_only_what_the_node_may_want_wakes_who_waits(news: News, published
             await news.wait()
     news.wake()
     await news.wait()
+
+
+async def test_a_release_that_was_rejected_is_no_news(news: News, published: list[Announcement]) -> None:
+    """Heartbeats go on to name it: a node that waits for its permit is not woken by each of them."""
+    rejected = frozenset({published[2].sha256})
+    futures = (journey.Future(release=published[1], install_ms=1.0),)
+    upgrade = journey.Upgrade(release=published[1])
+    at = journey.Journey(phase=Phase.WAITING, running=published[0], futures=futures, upgrade=upgrade, rejected=rejected)
+    news.hear(Version(3), at)
+    assert await news.next(at) is None
+    news.hear(Version(3), at)
+    began = asyncio.get_running_loop().time()
+    await news.wait(0.05)
+    assert asyncio.get_running_loop().time() - began >= 0.04
+    again = replace(at, phase=Phase.SERVING, upgrade=None)
+    news.hear(Version(3), again)
+    assert await news.next(again) == journey.Learned(release=published[1])

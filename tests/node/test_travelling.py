@@ -325,5 +325,5 @@ async def test_a_future_that_comes_back_late_does_not_go_by_what_it_kept(
     await traveller.crash()
     await traveller.add(1, "unseen")
     wrong.write_text(right)
-    await traveller.crash()
+    await traveller.executor.bring_back(traveller.at)
     assert await traveller.traces((2,)) == {2: []}

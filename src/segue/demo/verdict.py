@@ -44,6 +44,7 @@ def judge(facts: Facts) -> tuple[Check, ...]:
         *(check for version in facts.versions[1:] for check in _canaries(facts, version)),
         *(_mixed(facts, version, "past", from_node=one) for version in facts.versions[:-1] for one in (False, True)),
         *(_mixed(facts, version, "future", from_node=one) for version in facts.versions[1:] for one in (False, True)),
+        *_through_several(facts),
     )
 
 
@@ -201,6 +202,24 @@ def _mixed(facts: Facts, caller: Version, answered_by: AnsweredBy, *, from_node:
         if (row.caller_version, row.answered_by, row.from_node, row.outcome) == (caller, answered_by, from_node, "OK")
     )
     name = f"version {caller} {callers} were answered by {answerers}"
+    return Check(name=name, held=count > 0, detail=f"{count:,} calls")
+
+
+def _through_several(facts: Facts) -> tuple[Check, ...]:
+    """Look for calls between the oldest version and the newest, where others lie between."""
+    oldest, newest = facts.versions[0], facts.versions[-1]
+    if len(facts.versions) < 3:
+        return ()
+    return tuple(_between(facts, caller, node) for caller, node in ((oldest, newest), (newest, oldest)))
+
+
+def _between(facts: Facts, caller: Version, node: Version) -> Check:
+    rows = facts.status.usage if facts.status else ()
+    count = sum(
+        row.count for row in rows if (row.caller_version, row.node_version, row.outcome) == (caller, node, "OK")
+    )
+    simulations = abs(node - caller)
+    name = f"version {caller} was answered at version {node}, through {simulations} simulations"
     return Check(name=name, held=count > 0, detail=f"{count:,} calls")
 
 

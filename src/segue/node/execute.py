@@ -124,12 +124,27 @@ class Executor:
         return host
 
     async def bring_back(self, at: journey.Journey) -> HostProcess:
-        """Have the version that owns the state serve, however often that must be tried, and return its process."""
+        """Have the version that owns the state serve, however often that must be tried, and return its process.
+
+        At rest, futures that the process has lost are installed again: nobody else would notice.
+        """
         while True:
             try:
-                return await self.serve_current(at)
+                host = await self.serve_current(at)
+                break
             except _FAILURES as error:
                 await self._try_again(at.object_version, error)
+        if at.phase is journey.Phase.SERVING:
+            await self._install_lost(host, at)
+        return host
+
+    async def _install_lost(self, host: HostProcess, at: journey.Journey) -> None:
+        for future in at.futures:
+            try:
+                await self._install(host, future.release)
+            except _FAILURES as error:
+                logger.error("version %s is not answered: %s", future.release.version, _reason(error))
+                return
 
     async def adopt(self, versions: list[Version]) -> None:
         """Find the processes that an earlier agent left, and see those out that are leaving."""

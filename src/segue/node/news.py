@@ -32,6 +32,8 @@ class News:
         self._newest = Version(0)
         self._retry_at = 0.0
         self._tried = Version(0)
+        #: Where it was found that nothing there is is wanted: the newest release, and the node's place.
+        self._in_vain: tuple[object, ...] = ()
         self._woken = asyncio.Event()
 
     def hear(self, newest: Version, at: Journey) -> None:
@@ -92,11 +94,21 @@ class News:
         ]
         wanted = [release for release in announced if at.wants(release) and release.version > put_off]
         if not wanted:
+            if not put_off:
+                self._in_vain = self._place(at)
             return None
         if at.phase is Phase.NEW:
             return Learned(release=wanted[-1], before=tuple(announced[: announced.index(wanted[-1])]))
         return Learned(release=wanted[0])
 
     def _is_news(self, at: Journey) -> bool:
-        """Say whether there is a release that the node neither runs nor, while it waits for a permit, answers."""
+        """Say whether there is a release that the node neither runs nor, while it waits for a permit, answers.
+
+        One that it was found not to want, as it rejected it, is no news while nothing changes.
+        """
+        if self._place(at) == self._in_vain:
+            return False
         return self._newest > (at.newest if at.phase is Phase.WAITING else at.version)
+
+    def _place(self, at: Journey) -> tuple[object, ...]:
+        return self._newest, at.phase, at.version, at.newest, at.rejected

@@ -16,6 +16,8 @@ VersionOrNone = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
 #: Calls of one kind; every reader of JSON has whole numbers up to here.
 Count = Annotated[int, Field(ge=0, le=2**53)]
+#: A traceback: the end of it that is sent is shorter.
+DETAILS_LIMIT = 32_000
 Sha256 = Annotated[str, Field(pattern=f"^{CONTENT_HASH_PATTERN}$")]
 
 
@@ -89,7 +91,7 @@ class Heartbeat(Message):
     target_version: ReleaseVersion | None = None
     pid: int | None = None
     failure: str | None = None
-    failure_details: str = ""
+    failure_details: Annotated[str, Field(max_length=DETAILS_LIMIT)] = ""
     facts: dict[str, float] = {}
     usage: tuple[UsageRow, ...] = ()
     upgrades: tuple[UpgradeRow, ...] = ()
