@@ -32,6 +32,8 @@ WHO: list[tuple[tuple[tuple[str, str], ...], str]] = [
     ((LABEL,), "127.0.0.1"),
     ((LABEL, ("segue-caller", "billing")), "billing"),
     ((("segue-caller", "billing"),), "billing"),
+    ((LABEL, ("segue-caller", "ipv4")), "ipv4"),
+    ((LABEL, ("segue-node", "ipv6")), "ipv6"),
     ((LABEL, ("segue-node", "n7")), "n7"),
     ((("segue-node", "n7"),), "n7"),
     ((LABEL, ("segue-node", "n7"), ("segue-caller", "billing")), "billing"),

@@ -220,7 +220,7 @@ async def test_a_retired_version_ends_without_harm(
     async with asyncio.TaskGroup() as group:
         inside = group.create_task(say(channel, "wait"))
         await until(lambda: dispatch.in_flight.clients == 1)
-        with pytest.raises(TimeoutError, match="calls of versions below 3 are still inside"):
+        with pytest.raises(TimeoutError, match="calls that came before version 3 was the oldest are still inside"):
             await live.retire(Version(3), 0.01)
         retiring = group.create_task(live.retire(Version(3), 10))
         await until(lambda: live.versions == [3, 4])
@@ -235,3 +235,20 @@ async def test_a_retired_version_ends_without_harm(
     assert inside.result() == "v1:wait"
     assert log[-1] == "stop v1"
     assert await say(connect(address, 3)) == "v3:a"
+
+
+async def test_a_stream_of_the_objects_own_version_keeps_no_older_one(
+    live: LiveChain, log: list[str], dispatch: Dispatch, serve: Serve, connect: Connect, kinds: Any
+) -> None:
+    """Clients that watch something do so for days; to quiesce, the node waits for them nevertheless."""
+    object_ = Link(version=Version(2), role="current", instance=kinds("v2"))
+    await live.start(object_, [maker(1, Older, log)])
+    channel: Any = connect(await serve(dispatch), 2)
+    watching = channel.unary_stream("/toy.Kinds/Down")(b"hang")
+    assert await watching.read() == b"v2:h"
+    await live.retire(Version(2), 10)
+    assert log[-1] == "stop v1"
+    with pytest.raises(TimeoutError):
+        await dispatch.quiesce(0.05)
+    object_.instance.release.set()  # type: ignore[attr-defined]
+    await dispatch.quiesce(10)

@@ -1,5 +1,6 @@
 """What a caller gets of each way a call can end, directly and parked, and what is counted."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -243,3 +244,21 @@ async def test_callers_are_counted_apart(
         await node.unary_unary("/toy.Kinds/Unary")(b"x")
     assert {key.from_node: count for key, count in before.items()} == {False: 1}
     assert {key.from_node: count for key, count in usage.counts().items()} == {False: 1, True: 3}
+
+
+async def test_a_method_that_cancels_itself(
+    dispatch: Dispatch, serve: Serve, connect: Connect, chain: MakeChain, kinds: Any, usage: Usage, until: Until
+) -> None:
+    """As when it awaits a task or a call that it has cancelled: its caller is told, and does not wait for ever."""
+
+    class Cancelling(kinds):  # type: ignore[misc]
+        async def Unary(self, request: str, context: Any) -> str:  # noqa: N802
+            cancelled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            cancelled.cancel()
+            return await cancelled
+
+    dispatch.show(chain(Cancelling("v1"), current=1))
+    channel: Any = connect(await serve(dispatch), 1)
+    error = await ended(dispatch, until, channel.unary_unary("/toy.Kinds/Unary")(b"a", timeout=10))
+    assert (error.code().name, error.details()) == ("CANCELLED", "cancelled by the server")
+    assert outcomes(usage) == {"CANCELLED": 1}

@@ -715,3 +715,26 @@ def test_a_loop_takes_nothing_after_its_end() -> None:
         loop.run(last)
     loop.tell(gate.clear)  # of no effect
     assert gate.is_set()
+
+
+def test_asked_while_it_is_being_stopped() -> None:
+    """Counts are there as ever, and nothing is retired any more."""
+    go_on = threading.Event()
+
+    class Slow(AsyncPast):
+        async def stop(self) -> None:
+            await asyncio.to_thread(go_on.wait)
+
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    versions = segue.SyncVersions(server, version=2, past=[Slow])
+    Async().register(versions)
+    versions.start()
+    with pytest.raises(TimeoutError):
+        versions.stop(timeout_s=0.05)
+    try:
+        assert versions.counts() == {}
+        with pytest.raises(OperatorError, match="being stopped"):
+            versions.retire(2)
+    finally:
+        go_on.set()
+        versions.stop()

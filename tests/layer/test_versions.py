@@ -550,3 +550,53 @@ async def test_start_and_stop_in_the_wrong_order(serve: Any, pair: Any) -> None:
         await started.start()
     await started.stop()
     await started.stop()
+
+
+async def test_two_versions_are_retired_at_once(connect: Connect) -> None:
+    """A simulation that is inside a call is not stopped by whoever retired another version before."""
+    log: list[str] = []
+    inside, go_on = {1: asyncio.Event(), 2: asyncio.Event()}, asyncio.Event()
+
+    class Echo:
+        def register(self, server: Any) -> None:
+            handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self.Say)
+            server.add_registered_method_handlers("toy.Echo", {"Say": handler})
+
+        async def Say(self, request: bytes, context: Any) -> bytes:
+            return b"o"
+
+    class Past(segue.PastSimulation, Echo):
+        async def Say(self, request: bytes, context: Any) -> bytes:
+            inside[self.node.version].set()
+            await go_on.wait()
+            log.append(f"answered {self.node.version}")
+            return b"p"
+
+        async def stop(self) -> None:
+            log.append(f"stop {self.node.version}")
+
+    server = grpc.aio.server()
+    versions = segue.Versions(server, version=3, past=[Past, Past])
+    Echo().register(versions)
+    await versions.start()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    say: dict[int, Any] = {
+        version: connect(f"127.0.0.1:{port}", version).unary_unary("/toy.Echo/Say") for version in (1, 2)
+    }
+    async with asyncio.TaskGroup() as group:
+        first: Any = say[1](b"")
+        await inside[1].wait()
+        group.create_task(versions.retire(2))
+        await asyncio.sleep(0)
+        second: Any = say[2](b"")
+        await inside[2].wait()
+        group.create_task(versions.retire(3))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        await asyncio.sleep(0.05)
+        go_on.set()
+        assert await second == b"p"
+    await server.stop(None)
+    await versions.stop()
+    assert log == ["stop 1", "answered 2", "stop 2"]

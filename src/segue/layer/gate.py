@@ -51,20 +51,27 @@ class Gate:
 
 
 class Pair(NamedTuple):
-    """The gates to one chain's objects for one kind of caller."""
+    """The gates to one chain's objects for one kind of caller.
+
+    Attributes:
+        unary: of unary calls.
+        streams: of streaming calls that simulations answer.
+        own: of streaming calls that the current object answers, which come to no simulation.
+    """
 
     unary: Gate
     streams: Gate
+    own: Gate
 
     @property
     def inside(self) -> int:
-        """Calls that are inside, of both kinds."""
-        return self.unary.inside + self.streams.inside
+        """Calls that are inside, of all kinds."""
+        return sum(gate.inside for gate in self)
 
 
 def new_pair() -> Pair:
     """Return a pair of open gates that nobody has passed."""
-    return Pair(Gate(), Gate())
+    return Pair(Gate(), Gate(), Gate())
 
 
 class Gates:
@@ -105,15 +112,15 @@ class Gates:
     async def emptied(self) -> None:
         """Return once nobody is inside."""
         while self.inside:
-            await self.replaced_emptied(streams=True)
-            for gate in self._pair:
-                await gate.emptied()
+            for pair in (*self._replaced, self._pair):
+                for gate in pair:
+                    await gate.emptied()
 
     async def replaced_emptied(self, *, streams: bool) -> None:
-        """Return once nobody is inside who went in before the last `replace`.
+        """Return once nobody is inside who went in before the last `replace`, but for the current object's own streams.
 
         Args:
-            streams: whether streaming calls are waited for, too.
+            streams: whether streaming calls that simulations answer are waited for, too.
         """
         for pair in self._replaced:
             await pair.unary.emptied()

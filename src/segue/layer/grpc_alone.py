@@ -1,5 +1,6 @@
 """The layer alone: the versions that a server answers which has neither an agent nor an upgrade server."""
 
+import asyncio
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -99,6 +100,8 @@ class Alone:
         self._kept: tempfile.TemporaryDirectory[str] | None = None
         self._state = Path()
         self._state_of = "stopped"
+        #: Held while the chain changes; of the event loop that `start` was awaited in.
+        self._changing = asyncio.Lock()
         #: The simulation that was made last, for people.
         self._coming = ""
 
@@ -122,6 +125,7 @@ class Alone:
                 "call the generated add_…Servicer_to_server(servicer, versions) before start()"
             )
         self._state_of = "starting"
+        self._changing = asyncio.Lock()
         try:
             await self._start()
         except BaseException as error:
@@ -161,9 +165,10 @@ class Alone:
             OperatorError: it was not started.
             TimeoutError: calls of retired versions are still inside; no new one comes to them.
         """
-        if not self.is_started:
-            raise OperatorError(f"versions below {oldest} cannot be retired: start() first")
-        await self.live.retire(Version(oldest), timeout_s)
+        async with self._changing:
+            if not self.is_started:
+                raise OperatorError(f"versions below {oldest} cannot be retired: start() first")
+            await self.live.retire(Version(oldest), timeout_s)
 
     async def stop(self) -> None:
         """Stop the simulations. Safe to repeat.

@@ -177,9 +177,16 @@ class Answer:
                 reply = await within_step(self._steps, claims, self.from_node, partial(self._run, request, context))
             outcome = "OK" if context.code() is None else outcome_of(context)
             return reply
-        except asyncio.CancelledError:
-            outcome = outcome_when_cancelled(context)
-            raise
+        except asyncio.CancelledError as error:
+            if not _is_stray(context):
+                outcome = outcome_when_cancelled(context)
+                raise
+            version, method = self.key
+            _log.error(
+                "%s: the %s of version %d was cancelled", method, _NOUNS[self.answered_by], version, exc_info=error
+            )
+            outcome = "CANCELLED"
+            raise await self._status_for(_cancelled(), context) from None
         except Exception as error:
             shown = await self._status_for(error, context)
             if isinstance(shown, grpc.aio.InternalError):
@@ -235,6 +242,16 @@ class Answer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.key[0]}, {self.key[1]}, {self.gate!r})"
+
+
+def _is_stray(context: Context) -> bool:
+    """Say whether a cancellation is of something else than the call: gRPC would send its caller no status at all."""
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling() and not context.done()
+
+
+def _cancelled() -> AbortError:
+    return AbortError(grpc.StatusCode.CANCELLED, "cancelled by the server")
 
 
 #: What gRPC raises when it has sent the status, or could not; its `UsageError` is a fault as any other.

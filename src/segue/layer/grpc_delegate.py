@@ -68,7 +68,12 @@ def bind(delegate: Delegate, methods: Mapping[str, Callable[..., Any]]) -> None:
     own.update(methods, **{_BOUND: frozenset(methods)})
 
 
-def delegated(handler: MethodHandler, behaviour: Callable[..., Any], workers: Workers = WORKERS) -> Callable[..., Any]:
+def delegated(
+    handler: MethodHandler,
+    behaviour: Callable[..., Any],
+    workers: Workers = WORKERS,
+    following: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+) -> Callable[..., Any]:
     """Return what a delegate's method is called by, for calls from the event loop and from threads.
 
     It is made in the event loop's thread. From there, what an asynchronous method with one request returns is
@@ -78,8 +83,10 @@ def delegated(handler: MethodHandler, behaviour: Callable[..., Any], workers: Wo
         handler: as the delegate's object registered it; its kind is looked at.
         behaviour: the object's method, written in whatever way.
         workers: whose threads plain functions run in.
+        following: makes of the method, asynchronous, what is called from the event loop; None for the method itself.
     """
-    onward = _in_loop(handler, as_async(handler, behaviour, workers))
+    method = as_async(handler, behaviour, workers)
+    onward = _in_loop(handler, method if following is None else following(method))
     blocking = _plainly(handler, behaviour) if is_plain(behaviour) else _waiting(handler, onward)
     # Not `asyncio.get_running_loop`, which asks the system for the process's id each time.
     here = get_ident()

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
+import grpc
 import grpc.aio
 
 from segue.author import Marked, Simulation, interceptors_of, observers_of
 from segue.errors import Disallowed, ReleaseError
 from segue.layer.chain import Chain, Link, Place
 from segue.layer.grpc_collector import MethodHandler
-from segue.layer.grpc_context import Serializer, outcome_of
+from segue.layer.grpc_context import AuthorContext, Serializer, outcome_of
 from segue.model.ids import Version
 
 #: A method of one object of a chain: where the object stands, and the method's path.
@@ -161,6 +162,22 @@ def interceptors_at(spot: Spot, hooks: Hooks, asker: object | None) -> tuple[Int
     )
 
 
+class _OwnCode(AuthorContext):
+    """The context of a method that others follow: it knows the status that this method set, not what stood before.
+
+    A simulation may have set one, or an earlier call of its delegate, and go on.
+    """
+
+    def __init__(self, below: Any) -> None:
+        super().__init__(below)
+        self.own_outcome = "OK"
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Set the status that is sent at the end."""
+        super().set_code(code)
+        self.own_outcome = outcome_of(self)
+
+
 class Passage:
     """One call's way through interceptors to the object's method, and on to its observers.
 
@@ -212,8 +229,9 @@ class Passage:
         """Call the object's method, and tell the observers if it answered without fault."""
         around, context = self._around, self._context
         try:
-            reply = await around.method(request, context)
-            if context is not None and outcome_of(context) != "OK":
+            within = None if context is None else _OwnCode(context)
+            reply = await around.method(request, within)
+            if within is not None and within.own_outcome != "OK":
                 return reply
             if around.serialize is not None:
                 self._reply, self._raw = reply, around.serialize(reply)
@@ -229,6 +247,26 @@ class Passage:
         if observers:
             await tell(observers, request, reply, context)
         return reply
+
+
+def followed_later(spot: Spot, live: Hooks, asker: object, method: Unary) -> Unary:
+    """Return a delegate's method that nobody follows yet: whoever has come when a call of it ends is told.
+
+    Args:
+        spot: which method it is.
+        live: the hooks of the chain as it is when a call ends.
+        asker: the simulation that calls.
+        method: the method.
+    """
+
+    async def call(request: Any, context: Any) -> Any:
+        reply = await method(request, context)
+        if spot in live and outcome_of(context) == "OK":
+            observers = [observer for hook in live[spot] if hook.simulation is not asker for observer in hook.observers]
+            await tell(observers, request, reply, context)
+        return reply
+
+    return call
 
 
 async def tell(observers: Iterable[Observer], request: Any, reply: Any, context: Any) -> None:

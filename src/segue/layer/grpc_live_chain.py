@@ -107,9 +107,16 @@ class LiveChain:
             await simulation.start()
             self._show(Chain((*before.links, replace(link, ready=True))))
         except BaseException:
-            self._show(before)
-            await _stop_quietly(simulation)
+            await self._give_up(before, simulation)
             raise
+
+    async def _give_up(self, before: Chain, simulation: Simulation) -> None:
+        """Have the chain as it was before a simulation came, and stop that once no call comes to its hooks."""
+        hooked = self._dispatch.has_hooks(simulation)
+        self._show(before)
+        if hooked and not await self._dispatch.settle(_INSTALL_SETTLE_S, streams=False):
+            logger.warning("calls are still inside that came while %s started", type(simulation).__qualname__)
+        await _stop_quietly(simulation)
 
     def carry(self, version: Version) -> None:
         """Have the newest object answer the next version too, whose release leaves its class untouched."""
@@ -138,7 +145,8 @@ class LiveChain:
             self._show(Chain((*kept, *before.links[len(past) :])))
         if not await self._dispatch.settle(timeout_s):
             raise TimeoutError(
-                f"after {timeout_s} s calls of versions below {oldest} are still inside: try again when they have ended"
+                f"after {timeout_s} s calls that came before version {oldest} was the oldest are still inside: "
+                "try again when they have ended"
             )
         await self._stop_leaving()
 

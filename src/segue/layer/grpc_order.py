@@ -5,7 +5,7 @@ Pure: it reads a chain and the hooks in it. Who waits for whom is in `steps`.
 Source: docs/decisions/0014.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -68,7 +68,8 @@ class Order:
     def triggered(self, link: Link, method: str, asker: Link | None) -> Claims:
         """Return which simulations a call of an object's method claims by the hooks around that method.
 
-        Those beyond one that follows the call are among them, as it may tell them.
+        Those beyond one that follows the call are among them, as it may tell them; and those that follow what
+        these may call in turn.
 
         Args:
             link: the object.
@@ -76,15 +77,32 @@ class Order:
             asker: the simulation that calls its delegate, whose own hooks are passed by; None for other callers.
         """
         claims = Claims()
-        for hook in self._hooks.get((self._chain.place_of(link), method), ()):
-            if asker is not None and hook.simulation is asker.instance:
-                continue
-            if hook.changes:
-                beyond = {place for place in self._hooking if abs(place) > abs(hook.place) and place * hook.place > 0}
-                claims |= Claims(writes=frozenset({hook.place} | beyond))
-            else:
-                claims |= Claims(reads=frozenset({hook.place}))
+        seen = {(self._chain.place_of(link), method, None if asker is None else self._chain.place_of(asker))}
+        look_at = list(seen)
+        while look_at:
+            place, path, asking = look_at.pop()
+            for hook in self._hooks.get((place, path), ()):
+                if hook.place == asking:
+                    continue
+                followed = frozenset({hook.place} | (self._beyond(hook.place) if hook.changes else set()))
+                claims |= Claims(writes=followed) if hook.changes else Claims(reads=followed)
+                # A hook may call its delegate, which others follow; so may those whom it tells.
+                calls = {call for following in followed for call in self._calls_of(following)}
+                look_at += calls - seen
+                seen |= calls
         return claims
+
+    def _beyond(self, place: Place) -> set[Place]:
+        """Return the simulations with hooks that one of them may tell, directly or through others."""
+        return {beyond for beyond in self._hooking if abs(beyond) > abs(place) and beyond * place > 0}
+
+    def _calls_of(self, place: Place) -> Iterator[tuple[Place, str, Place]]:
+        """Yield the calls that may follow from a simulation's: (delegate's place, method, simulation's place)."""
+        simulation = next(link for link in self._chain.links if self._chain.place_of(link) == place)
+        for asker, delegate in pairwise(self._chain.way_in(simulation)):
+            at = self._chain.place_of(delegate)
+            for method in self._methods[at]:
+                yield at, method, self._chain.place_of(asker)
 
     def _later(self, way: Iterable[Link]) -> Claims:
         """Return what a call may claim on its way in, after its own object's method."""

@@ -180,12 +180,12 @@ class Dispatch(grpc.GenericRpcHandler):
     async def settle(self, timeout_s: float, *, streams: bool = True) -> bool:
         """Wait until no call is inside that went in before the last `show`, and say whether that came in time.
 
-        An object that the chain no longer has can then be stopped, and what a new simulation finds is all
-        that it was not told of.
+        A simulation that the chain no longer has can then be stopped, and what a new one finds is all that it
+        was not told of. Streaming calls that the object itself answers may stay: they come to no simulation.
 
         Args:
             timeout_s: seconds to wait.
-            streams: whether streaming calls are waited for, too.
+            streams: whether streaming calls that simulations answer are waited for, too.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -285,7 +285,7 @@ class Dispatch(grpc.GenericRpcHandler):
             return Surroundings(
                 key=key,
                 from_node=from_node,
-                gate=pair.unary if unary else pair.streams,
+                gate=pair.unary if unary else pair.own if link.role == "current" else pair.streams,
                 tally=self._usage.tally(key[0], key[1], link.role, from_node, chain.current.version),
                 hooks=self._hooks,
                 steps=self._steps,

@@ -16,7 +16,7 @@ from segue.layer.grpc_collector import MethodHandler, behaviour_of
 from segue.layer.grpc_loop_call import in_loop
 from segue.layer.grpc_native_call import is_native, natively
 from segue.layer.grpc_refusal import refuse_plainly, stopped
-from segue.layer.loop_thread import LoopThread
+from segue.layer.loop_thread import LoopOverError, LoopThread
 from segue.layer.usage import Usage
 from segue.layer.workers import WORKERS
 from segue.model.ids import Version
@@ -105,7 +105,10 @@ class SyncVersions:
         with self._counting:
             counts.update(self._native.counts())
         loop = self._loop
-        counts.update(self._alone.usage.counts() if loop is None else loop.run(self._count))
+        try:
+            counts.update(self._alone.usage.counts() if loop is None else loop.run(self._count))
+        except LoopOverError:  # it is being stopped: nothing but calls that are cancelled is still to be counted
+            counts.update(self._alone.usage.counts())
         return dict(counts)
 
     async def _count(self) -> CallCounts:
@@ -139,12 +142,15 @@ class SyncVersions:
             timeout_s: seconds that calls inside have to end.
 
         Raises:
-            OperatorError: this was not started.
+            OperatorError: this was not started, or is being stopped.
             TimeoutError: they have not; no new call comes to these simulations. Try again later.
         """
         if self._loop is None:
             raise OperatorError(f"versions below {oldest} cannot be retired: start() first")
-        self._loop.run(partial(self._alone.retire, oldest, timeout_s))
+        try:
+            self._loop.run(partial(self._alone.retire, oldest, timeout_s))
+        except LoopOverError:
+            raise OperatorError(f"versions below {oldest} cannot be retired: they are being stopped") from None
         self._handler_for.cache_clear()  # type: ignore[attr-defined]
 
     def stop(self, *, timeout_s: float = 30.0) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from segue.author import Simulation
@@ -10,7 +11,7 @@ from segue.layer.grpc_answer import Answer, Key, LeftOutError, Method, Surroundi
 from segue.layer.grpc_collector import MethodHandler, behaviour_of, methods_of
 from segue.layer.grpc_context import Context
 from segue.layer.grpc_delegate import Delegate, bind, delegated
-from segue.layer.grpc_hooks import Around, Hooks, Methods, Observer, hooks_of, interceptors_at
+from segue.layer.grpc_hooks import Around, Hooks, Methods, Observer, followed_later, hooks_of, interceptors_at
 from segue.layer.grpc_order import Order
 from segue.layer.grpc_step import through
 from segue.layer.grpc_threads import as_async
@@ -183,7 +184,11 @@ class _Builder:
         handler, behaviour = self._of(delegate)[path], self._behaviours[spot]
         claims = self._order.triggered(delegate, path, simulation)
         if not claims:
-            return delegated(handler, behaviour)
+            if handler.request_streaming or handler.response_streaming:
+                return delegated(handler, behaviour)
+            return delegated(
+                handler, behaviour, following=partial(followed_later, spot, self._live.hooks, simulation.instance)
+            )
         around = Around(
             method=as_async(handler, behaviour),
             spot=spot,

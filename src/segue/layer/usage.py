@@ -98,8 +98,8 @@ def host_of(who: str) -> str:
 
     `ipv4:10.0.0.7:53412` is `10.0.0.7`, `ipv6:%5B::1%5D:53412` is `::1`, whatever came over a Unix socket `unix`.
     """
-    kind, _, address = who.partition(":")
-    if kind not in ("ipv4", "ipv6"):
+    kind, colon, address = who.partition(":")
+    if not colon or kind not in ("ipv4", "ipv6"):
         return kind
     return unquote(address).rpartition(":")[0].strip("[]")
 
