@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -370,3 +371,59 @@ async def test_observers_end_though_the_caller_gives_up(
         go_on.set()
     assert slow.told == ["a"]
     assert current.got == ["a", "b"]
+
+
+async def test_hooks_that_call_each_other_without_end_fail_the_call(
+    dispatch: Dispatch, serve: Serve, connect: Connect
+) -> None:
+    """Their authors do not know each other; the node must not go down with them."""
+
+    class Older(Past):
+        @observes("Put")
+        async def seen(self, request: str, reply: str, context: Any) -> None:
+            await self.delegate.Count(request, context)
+
+    class Newer(Future):
+        @observes("Count")
+        async def seen(self, request: str, reply: str, context: Any) -> None:
+            await self.delegate.Put(request, context)
+
+    class Counting(Texts):
+        def register(self, server: Any) -> None:
+            super().register(server)
+            codec: dict[str, Any] = {"request_deserializer": bytes.decode, "response_serializer": str.encode}
+            handlers = {"Count": grpc.unary_unary_rpc_method_handler(self.Count, **codec)}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("toy.Counts", handlers),))
+
+        async def Count(self, request: str, context: Any) -> str:  # noqa: N802
+            return str(len(self.got))
+
+    chain, _ = chain_of(Counting("v2"), past=[Older], future=[Newer])
+    dispatch.show(chain)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await put(connect(await serve(dispatch), 2), "a")
+    refusal = refusal_of(caught.value)
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.OBSERVER_FAILED
+
+
+async def test_an_interceptor_may_try_again(dispatch: Dispatch, serve: Serve, connect: Connect) -> None:
+    """If it then raises what the object raised at first, that is the object's fault still."""
+
+    class Persistent(Future):
+        @intercepts("Put")
+        async def twice(self, request: str, context: Any, proceed: Any) -> str:
+            try:
+                return str(await proceed(request))
+            except ValueError as first:
+                with suppress(ValueError):
+                    return str(await proceed(request))
+                raise first from None
+
+    chain, _ = chain_of(Texts("v1"), future=[Persistent])
+    dispatch.show(chain)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await put(connect(await serve(dispatch), 1), "fail")
+    refusal = refusal_of(caught.value)
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.OBJECT_FAILED

@@ -289,7 +289,7 @@ class _UnaryUnary(Answer):
         raw = self._serialize(reply)
         if self._spot in self._hooks:  # a simulation came while the call was inside
             observers = [observer for hook in self._hooks[self._spot] for observer in hook.observers]
-            await tell(observers, message, reply, context)
+            await tell(observers, message, reply, TypedContext(context, self._deserialize, self._serialize))
         return raw
 
 

@@ -186,12 +186,12 @@ class Passage:
         context: the author's, or None where there is no call.
     """
 
-    __slots__ = ("_around", "_context", "_fault", "_raw", "_reply")
+    __slots__ = ("_around", "_context", "_faults", "_raw", "_reply")
 
     def __init__(self, around: Around, context: Any) -> None:
         self._around = around
         self._context = context
-        self._fault: BaseException | None = None
+        self._faults: list[BaseException] = []
         self._reply: Any = None
         self._raw: bytes | None = None
 
@@ -221,7 +221,7 @@ class Passage:
         except (*_SAID, Disallowed):
             raise
         except Exception as error:
-            if error is self._fault:
+            if any(error is fault for fault in self._faults):
                 raise
             raise InterceptorFailedError(f"the interceptor {interceptor.__qualname__} failed") from error
 
@@ -236,7 +236,7 @@ class Passage:
             if around.serialize is not None:
                 self._reply, self._raw = reply, around.serialize(reply)
         except Exception as error:
-            self._fault = error
+            self._faults.append(error)
             raise
         observers = [
             observer
