@@ -304,7 +304,7 @@ async def test_versions_are_removed_from_a_running_process(
     """What is left answers as before, also when the objects are made anew; the code that nobody needs is unloaded."""
     async with node(10) as here:
         for _ in range(2):
-            await here.objects.remove(Version(oldest), 5)
+            await here.objects.retire(Version(oldest), 5)
             assert here.objects.versions == list(range(min(oldest, lineage.touching[-1]), 11))
         await here.objects.close()
         await here.objects.start(Stage(state=str(tmp_path / "object"), carries=Version(10)))
@@ -366,11 +366,11 @@ async def test_calls_inside_what_is_removed_end_first(plan: HostPlan, tmp_path: 
             if (tmp_path / "past" / "inside").exists():
                 break
         with pytest.raises(TimeoutError):
-            await here.objects.remove(Version(2), 0.05)
+            await here.objects.retire(Version(2), 0.05)
         with pytest.raises(grpc.aio.AioRpcError, match="no longer answered"):
             await told()
         assert not (tmp_path / "past" / "stopped").exists()
         (tmp_path / "past" / "go").touch()
-        await here.objects.remove(Version(2), 5)
+        await here.objects.retire(Version(2), 5)
         assert (tmp_path / "past" / "stopped").exists()
         assert await inside == b"told"

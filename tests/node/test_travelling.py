@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 
+import grpc
 import pytest
 
-from segue import journey
+from segue import RefusalReason, journey, refusal_of
 from segue.journey import Phase
 from segue.model.clock import SystemClock
 from segue.model.ids import ClassName, NodeId, SystemName, Version
@@ -284,6 +285,23 @@ async def test_a_node_that_joins_late_answers_all_that_came_before(traveller: Tr
     for version in (1, 2, 3):
         async with traveller.calling(version) as caller:
             assert await caller.add("apples", 1) == version
+
+
+async def test_a_process_gives_old_versions_up_when_it_is_told_to(traveller: Traveller) -> None:
+    """A real process: its simulations are stopped, what is left answers on, and it may be told twice."""
+    await traveller.publish(1, 2, 3)
+    await traveller.learn()
+    host = traveller.executor.running[traveller.at.object_version]
+    assert await host.answers() == {1, 2, 3}
+    for _ in range(2):
+        await host.retire(Version(2), 5)
+        assert await host.answers() == {2, 3}
+    await traveller.add(2, "apples")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await traveller.add(1, "apples")
+    refusal = refusal_of(caught.value)
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.RETIRED_VERSION
 
 
 OBSERVING = """

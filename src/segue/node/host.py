@@ -104,6 +104,8 @@ class Host:
                     return await self.install(ReleasePlan.from_json(arguments["release"]))
                 case "carry":
                     return await self.install(Carry(version=Version(arguments["version"])))
+                case "retire":
+                    await self._objects.retire(Version(arguments["oldest"]), arguments["timeout_s"])
                 case "quiesce":
                     await self.quiesce(arguments["timeout_s"])
                 case "leave":

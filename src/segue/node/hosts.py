@@ -77,6 +77,10 @@ class HostProcess:
                 answer = await self._ask("install", START_TIMEOUT_S, release=asdict(future))
         return float(answer["took_ms"])
 
+    async def retire(self, oldest: Version, timeout_s: float) -> None:
+        """Have it answer no version below `oldest` any more; calls inside have `timeout_s` seconds to end."""
+        await self._ask("retire", timeout_s + ANSWER_TIMEOUT_S, oldest=oldest, timeout_s=timeout_s)
+
     async def quiesce(self, timeout_s: float) -> None:
         """Have it go quiet; calls inside have `timeout_s` seconds to end."""
         await self._ask("quiesce", timeout_s + ANSWER_TIMEOUT_S, timeout_s=timeout_s)

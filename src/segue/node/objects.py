@@ -149,7 +149,7 @@ class Objects:
             raise
         self._speaks = speaks
 
-    async def remove(self, oldest: Version, timeout_s: float) -> None:
+    async def retire(self, oldest: Version, timeout_s: float) -> None:
         """Answer no version older than `oldest` any more, disturbing no call in flight.
 
         Past simulations that answer no other version end when the last call has left them, and their code is
