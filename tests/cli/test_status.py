@@ -126,3 +126,15 @@ def test_a_failure_has_a_line_of_its_own() -> None:
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert any(line.startswith("n1: blockstore/upgrade/state.py:41: word") for line in lines)
+
+
+def test_which_versions_a_node_answers() -> None:
+    """The oldest and the newest; nothing for a node that answers none yet."""
+    lines = shown(status(node(answers=(1, 2, 3)), node(id="n2", answers=(2,)), node(id="n3"))).splitlines()
+    rows = {line.split()[0]: line.split() for line in lines if line.startswith("n")}
+    assert [rows[name][4] for name in ("n1", "n2", "n3")] == ["1–3", "2", "serving"]
+
+
+def test_a_system_without_a_release() -> None:
+    """There is no version 0."""
+    assert "no release has been published" in shown(status(node(version=0, phase="new", answered={})))

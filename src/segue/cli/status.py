@@ -114,7 +114,7 @@ def render(now: SystemStatus, *, silent: bool = False) -> RenderableType:
     newest = max((release.version for release in now.releases), default=0)
     versions = sorted({version for node in now.nodes for version in node.answered} | {newest} - {0})
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("node", "class", "attributes", "version", "phase"):
+    for heading in ("node", "class", "attributes", "version", "answers", "phase"):
         table.add_column(heading, no_wrap=heading != "phase")
     for version in versions:
         table.add_column(f"calls v{version}", justify="right", no_wrap=True)
@@ -138,7 +138,8 @@ def render(now: SystemStatus, *, silent: bool = False) -> RenderableType:
 def _headline(now: SystemStatus, newest: int) -> Text:
     upgraded = sum(node.version == newest for node in now.nodes)
     away = [node.id for node in now.nodes if node.away]
-    line = Text.assemble((now.system, "bold"), f"  version {newest}: {upgraded} of {len(now.nodes)} nodes run it")
+    said = f"version {newest}: {upgraded} of {len(now.nodes)} nodes run it"
+    line = Text.assemble((now.system, "bold"), f"  {said if newest else 'no release has been published'}")
     if away:
         line.append(f", away: {', '.join(away)}", style="yellow")
     failed = _names(node.id for node in now.nodes if node.failure)
@@ -171,6 +172,7 @@ def _row(node: NodeStatus, newest: int, silent_s: int) -> tuple[RenderableType, 
         Text(node.class_name),
         Text(_names(f"{name}={value}" for name, value in sorted(node.attributes.items()))),
         Text(version, style="green" if node.version == newest else ""),
+        Text("–".join(map(str, dict.fromkeys((node.answers[0], node.answers[-1])))) if node.answers else ""),
         phase,
     )
 

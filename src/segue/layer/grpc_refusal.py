@@ -111,7 +111,7 @@ def refuse_plainly(refusal: Refusal, context: grpc.ServicerContext) -> Never:
 
 def stopped() -> Refusal:
     """Return the refusal of a call to what does not answer any more, or not yet."""
-    message = "segue: this server does not answer calls now: try again later"
+    message = "segue: this server has not started its versions, or has stopped them (versions.start()): try again later"
     return Refusal(reason=RefusalReason.NODE_NOT_READY, message=message)
 
 

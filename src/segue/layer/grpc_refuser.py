@@ -79,7 +79,7 @@ class Refuser:
         """
         table = self._table
         if table is None:
-            message = "segue: this server does not answer calls yet: try again later"
+            message = "segue: this server has not started its versions (versions.start()): try again later"
             return self.refusal(RefusalReason.NODE_NOT_READY, spoken, message)
         version = table.unlabelled.get(method) if spoken is None else spoken
         message = f"segue: version {version} is not known here: call with version {table.oldest}"

@@ -126,6 +126,7 @@ def heartbeat(
         phase=at.phase.value,
         target_version=_target(at),
         pid=pid,
+        answers=next((tuple(report["answers"]) for report in reversed(reports) if report.get("answers")), ()),
         failure=at.failure,
         failure_details=at.failure_details,
         facts={name: value for report in reports for name, value in report["facts"].items()},

@@ -89,6 +89,7 @@ def _node(node: NodeRecord, *, away: bool, waits_for: str | None, answered: Mapp
         away=away,
         waits_for=waits_for,
         pid=said.pid,
+        answers=said.answers,
         failure=said.failure,
         failure_details=said.failure_details,
         facts=said.facts,

@@ -80,7 +80,8 @@ class UpgradeRow(Message):
 class Heartbeat(Message):
     """What a node says of itself; `version` is 0 until it first serves.
 
-    `usage` has the counts that grew since the last heartbeat that was answered, or some of them.
+    `answers` are the versions whose calls it answers, oldest first; `usage` has the counts that grew since the last
+    heartbeat that was answered, or some of them.
     """
 
     class_name: Name
@@ -90,6 +91,7 @@ class Heartbeat(Message):
     phase: str
     target_version: ReleaseVersion | None = None
     pid: int | None = None
+    answers: tuple[ReleaseVersion, ...] = ()
     failure: str | None = None
     failure_details: Annotated[str, Field(max_length=DETAILS_LIMIT)] = ""
     facts: dict[str, float] = {}
@@ -142,6 +144,8 @@ class NodeStatus(Message):
     away: bool
     waits_for: str | None
     pid: int | None
+    #: The versions whose calls the node answers, oldest first.
+    answers: tuple[int, ...] = ()
     failure: str | None
     failure_details: str = ""
     facts: dict[str, float]
