@@ -14,12 +14,12 @@ from segue.author import (
     intercepts,
     observes,
 )
+from segue.layer.alone.grpc_sync_versions import SyncVersions
+from segue.layer.alone.grpc_versions import Versions
 from segue.layer.grpc_abort import AbortError
 from segue.layer.grpc_channel import labelled_channel
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refusal_of
 from segue.layer.grpc_sync_channel import labelled_sync_channel
-from segue.layer.grpc_sync_versions import SyncVersions
-from segue.layer.grpc_versions import Versions
 from segue.release.convert import convert
 
 __all__ = [

@@ -132,7 +132,7 @@ def test_which_versions_a_node_answers() -> None:
     """The oldest and the newest; nothing for a node that answers none yet."""
     lines = shown(status(node(answers=(1, 2, 3)), node(id="n2", answers=(2,)), node(id="n3"))).splitlines()
     rows = {line.split()[0]: line.split() for line in lines if line.startswith("n")}
-    assert [rows[name][4] for name in ("n1", "n2", "n3")] == ["1–3", "2", "serving"]
+    assert [rows[name][4] for name in ("n1", "n2", "n3")] == ["1-3", "2", "serving"]
 
 
 def test_a_system_without_a_release() -> None:

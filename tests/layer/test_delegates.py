@@ -20,8 +20,8 @@ from segue.layer.grpc_abort import AbortError, send
 from segue.layer.grpc_collector import Collector, MethodHandler
 from segue.layer.grpc_context import Context, Requests, TypedContext
 from segue.layer.grpc_delegate import Delegate, bind, delegated
-from segue.layer.grpc_threads import as_async, is_plain
-from segue.layer.workers import Workers
+from segue.layer.threads.grpc_threads import as_async, is_plain
+from segue.layer.threads.workers import Workers
 
 KINDS = ["Unary", "Down", "Up", "Both"]
 MAKERS: dict[str, Callable[..., MethodHandler]] = {

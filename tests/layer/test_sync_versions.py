@@ -17,7 +17,7 @@ import pytest
 
 import segue
 from segue.errors import OperatorError, ReleaseError
-from segue.layer.loop_thread import LoopOverError, LoopThread
+from segue.layer.alone.loop_thread import LoopOverError, LoopThread
 
 MAKERS: dict[str, Callable[..., Any]] = {
     "Unary": grpc.unary_unary_rpc_method_handler,
@@ -206,7 +206,7 @@ def test_the_servers_own_calls_run_as_ever() -> None:
                 stub("Unary")("a")
     assert [(name.partition("-")[0], module) for name, module in seen] == [
         ("ThreadPoolExecutor", "grpc._server"),
-        ("segue", "segue.layer.grpc_sync_context"),
+        ("segue", "segue.layer.threads.grpc_sync_context"),
     ]
 
 

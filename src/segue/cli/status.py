@@ -172,7 +172,7 @@ def _row(node: NodeStatus, newest: int, silent_s: int) -> tuple[RenderableType, 
         Text(node.class_name),
         Text(_names(f"{name}={value}" for name, value in sorted(node.attributes.items()))),
         Text(version, style="green" if node.version == newest else ""),
-        Text("–".join(map(str, dict.fromkeys((node.answers[0], node.answers[-1])))) if node.answers else ""),
+        Text("-".join(map(str, dict.fromkeys((node.answers[0], node.answers[-1])))) if node.answers else ""),
         phase,
     )
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import grpc.aio
 
-from segue.layer.grpc_bridge import Outcome, outcome_of_call, result_of
 from segue.layer.grpc_collector import MethodHandler
 from segue.layer.grpc_context import AuthorContext, Context
-from segue.layer.grpc_iterators import AHEAD, Blocking, from_thread
 from segue.layer.grpc_no_call import no_call
-from segue.layer.grpc_sync_context import SyncContext
-from segue.layer.grpc_threads import BRIDGE, as_async, is_plain
-from segue.layer.workers import WORKERS, Workers
+from segue.layer.threads.grpc_bridge import Outcome, outcome_of_call, result_of
+from segue.layer.threads.grpc_iterators import AHEAD, Blocking, from_thread
+from segue.layer.threads.grpc_sync_context import SyncContext
+from segue.layer.threads.grpc_threads import BRIDGE, as_async, is_plain
+from segue.layer.threads.workers import WORKERS, Workers
 
 
 class Delegate:

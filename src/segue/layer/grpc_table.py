@@ -14,9 +14,9 @@ from segue.layer.grpc_delegate import Delegate, bind, delegated
 from segue.layer.grpc_hooks import Around, Hooks, Methods, Observer, followed_later, hooks_of, interceptors_at
 from segue.layer.grpc_order import Order
 from segue.layer.grpc_step import through
-from segue.layer.grpc_threads import as_async
 from segue.layer.label import UnlabelledDefault
 from segue.layer.steps import Steps
+from segue.layer.threads.grpc_threads import as_async
 from segue.model.ids import Version
 
 #: Says what is around an answer: of (object, version and method, calls from nodes, unary).

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
-from segue.layer.grpc_bridge import Bridge, CallOverError, Outcome, log_after_end, result_of
+from segue.layer.threads.grpc_bridge import Bridge, CallOverError, Outcome, log_after_end, result_of
 
 #: How many replies are made before they are asked for. Larger costs memory, smaller switches of threads.
 AHEAD = 4

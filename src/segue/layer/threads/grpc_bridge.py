@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from segue.layer.workers import Workers
+from segue.layer.threads.workers import Workers
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from segue.layer.grpc_answer import Answer
 from segue.layer.grpc_collector import MethodHandler, behaviour_of
 from segue.layer.grpc_context import outcome_of, outcome_when_cancelled
 from segue.layer.grpc_table import is_left_out
-from segue.layer.grpc_threads import is_plain
+from segue.layer.threads.grpc_threads import is_plain
 from segue.layer.usage import Tally
 
 

@@ -11,13 +11,13 @@ from typing import Any, Never, TypeAlias
 import grpc
 import grpc.aio
 
+from segue.layer.alone.loop_thread import LoopOverError, LoopThread
 from segue.layer.grpc_abort import status_of
 from segue.layer.grpc_collector import MethodHandler
 from segue.layer.grpc_context import Context
-from segue.layer.grpc_iterators import AHEAD
 from segue.layer.grpc_refusal import refuse_plainly, stopped
-from segue.layer.loop_thread import LoopOverError, LoopThread
-from segue.layer.workers import WORKERS
+from segue.layer.threads.grpc_iterators import AHEAD
+from segue.layer.threads.workers import WORKERS
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import grpc.aio
 
-from segue.layer.grpc_alone import Alone, MakeSimulation, Setting
+from segue.layer.alone.grpc_alone import Alone, MakeSimulation, Setting
 from segue.layer.grpc_collector import MethodHandler
 from segue.model.usage import CallCounts
 

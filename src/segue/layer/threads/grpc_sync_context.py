@@ -7,8 +7,8 @@ from typing import Any, Never
 import grpc
 
 from segue.layer.grpc_abort import AbortError
-from segue.layer.grpc_bridge import Bridge, CallOverError
 from segue.layer.grpc_context import Context
+from segue.layer.threads.grpc_bridge import Bridge, CallOverError
 
 
 class SyncContext(grpc.ServicerContext):

@@ -7,12 +7,12 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from segue.layer.grpc_bridge import Bridge, CallOverError
 from segue.layer.grpc_collector import MethodHandler
 from segue.layer.grpc_context import AuthorContext, Context, Scope
-from segue.layer.grpc_iterators import AHEAD, Blocking, from_thread
-from segue.layer.grpc_sync_context import SyncContext
-from segue.layer.workers import WORKERS, Workers
+from segue.layer.threads.grpc_bridge import Bridge, CallOverError
+from segue.layer.threads.grpc_iterators import AHEAD, Blocking, from_thread
+from segue.layer.threads.grpc_sync_context import SyncContext
+from segue.layer.threads.workers import WORKERS, Workers
 
 #: The bridge of the call that this thread is at work for, also in what the thread has started in the loop.
 BRIDGE: ContextVar[Bridge | None] = ContextVar("segue_bridge", default=None)

@@ -10,15 +10,15 @@ from typing import Any, Literal
 import grpc
 
 from segue.errors import OperatorError
-from segue.layer.grpc_alone import Alone, MakeSimulation, Setting
+from segue.layer.alone.grpc_alone import Alone, MakeSimulation, Setting
+from segue.layer.alone.grpc_loop_call import in_loop
+from segue.layer.alone.grpc_native_call import is_native, natively
+from segue.layer.alone.loop_thread import LoopOverError, LoopThread
 from segue.layer.grpc_answer import Answer
 from segue.layer.grpc_collector import MethodHandler, behaviour_of
-from segue.layer.grpc_loop_call import in_loop
-from segue.layer.grpc_native_call import is_native, natively
 from segue.layer.grpc_refusal import refuse_plainly, stopped
-from segue.layer.loop_thread import LoopOverError, LoopThread
+from segue.layer.threads.workers import WORKERS
 from segue.layer.usage import Usage
-from segue.layer.workers import WORKERS
 from segue.model.ids import Version
 from segue.model.usage import CallCounts, CallKey
 
