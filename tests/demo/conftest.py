@@ -171,7 +171,7 @@ def facts_of_3(facts: Facts, status: SystemStatus) -> Facts:
             permit.model_copy(update={"permit": f"{permit.permit}-3", "from_version": 2, "to_version": 3, **times})
         )
     more: tuple[tuple[int, int, AnsweredBy], ...] = (
-        (3, 2, "past"), (2, 3, "future"), (3, 1, "past"), (1, 3, "future"),
+        (3, 2, "past"), (2, 3, "future"), (3, 1, "past"),
     )  # fmt: skip
     usage_3 = tuple(
         UsageStatus(
