@@ -106,7 +106,7 @@ class Agent:
         if self._at.phase is Phase.NEW:
             logger.info("waiting for a release of system %s", self._settings.system)
         else:
-            logger.info("going on with version %s, %s", self._at.version, self._at.phase.value)
+            logger.info("goes on: %s", log_words(self._at))
         while True:
             if self._at.phase in _SERVES_CURRENT:
                 await executor.bring_back(self._at)
@@ -121,7 +121,7 @@ class Agent:
         self._journal.append(event)
         before = self._at
         self._at, _ = journey.advance(self._at, event)
-        logger.info("version %s, %s (%s)", self._at.version, self._at.phase.value, type(event).__name__)
+        logger.info("%s (%s)", log_words(self._at), type(event).__name__)
         self._report_now.set()
         if isinstance(event, journey.FirstStartFailed):
             raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
@@ -201,6 +201,18 @@ async def run_agent(settings: NodeSettings, clock: Clock) -> None:
         raise _first(group) from None
     finally:
         folders.close()
+
+
+def log_words(at: journey.Journey) -> str:
+    """Say in the log what the node runs, and which release its phase is about."""
+    if not at.version:
+        return at.phase.value + (f", version {at.learning[-1].version}" if at.learning else "")
+    about = ""
+    if at.learning:
+        about = f" {at.learning[-1].version}"
+    elif at.upgrade and at.upgrade.release.version > at.version:
+        about = f", on its way to {at.upgrade.release.version}"
+    return f"runs version {at.version}, {at.phase.value}{about}"
 
 
 def _first(group: BaseExceptionGroup[SegueError]) -> SegueError:
