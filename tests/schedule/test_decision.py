@@ -211,7 +211,7 @@ class TestSilence:
     def test_a_silent_nodes_request_is_not_considered(self, decided: Decide, fact: Fact) -> None:
         decision = decided(Rules(budgets=(Budget(limit=2),)), fact("n1", seen=31, waits=99), fact("n2", waits=1))
         assert decision.grants == ("n2",)
-        assert texts(decision) == {"n1": "not seen since 11:59:29"}
+        assert texts(decision) == {"n1": "not seen since 11:59:29 UTC"}
 
     def test_a_clock_that_is_ahead_makes_nobody_silent(self, decided: Decide, fact: Fact) -> None:
         assert decided(Rules(), fact("n1", seen=-3600, waits=1)).grants == ("n1",)
@@ -229,14 +229,14 @@ class TestCanary:
     def test_they_soak(self, decided: Decide, fact: Fact, noon: datetime) -> None:
         decision = decided(self.RULES, fact("n3", version=2, upgraded=10), fact("n1", waits=2))
         until = noon + timedelta(seconds=20)
-        assert texts(decision) == {"n1": "canary n3 soaks until 12:00:20"}
+        assert texts(decision) == {"n1": "canary n3 soaks until 12:00:20 UTC"}
         assert decision.refusals[NodeId("n1")].reason == CanarySoaks(node=NodeId("n3"), until=until)
         assert decision.refusals[NodeId("n1")].until == until
 
     def test_a_soak_beyond_today_names_the_day(self, decided: Decide, fact: Fact) -> None:
         rules = Rules(budgets=(), canary=Canary(nodes=1, soak_s=86400))
         assert texts(decided(rules, fact("n3", version=2, upgraded=0), fact("n1", waits=2))) == {
-            "n1": "canary n3 soaks until 2024-05-03 12:00:00"
+            "n1": "canary n3 soaks until 2024-05-03 12:00:00 UTC"
         }
 
     def test_soaked_to_the_second(self, decided: Decide, fact: Fact) -> None:
@@ -247,14 +247,14 @@ class TestCanary:
         decision = decided(
             rules, fact("n3", version=2, upgraded=60), fact("n4", version=2, upgraded=29), fact("n1", waits=2)
         )
-        assert texts(decision) == {"n1": "canary n4 soaks until 12:00:01"}
+        assert texts(decision) == {"n1": "canary n4 soaks until 12:00:01 UTC"}
 
     def test_the_last_to_soak_is_named(self, decided: Decide, fact: Fact) -> None:
         rules = Rules(budgets=(), canary=Canary(nodes=2, soak_s=30))
         decision = decided(
             rules, fact("n3", version=2, upgraded=5), fact("n4", version=2, upgraded=29), fact("n1", waits=2)
         )
-        assert texts(decision) == {"n1": "canary n3 soaks until 12:00:25"}
+        assert texts(decision) == {"n1": "canary n3 soaks until 12:00:25 UTC"}
 
     def test_canaries_keep_the_budgets(self, decided: Decide, fact: Fact) -> None:
         rules = Rules(canary=Canary(nodes=3, soak_s=30))
@@ -296,11 +296,11 @@ class TestCanary:
 
     def test_a_canary_that_fell_silent_in_its_soak_holds_the_others(self, decided: Decide, fact: Fact) -> None:
         decision = decided(self.RULES, fact("n3", version=2, upgraded=99, seen=70), fact("n1", waits=2))
-        assert texts(decision) == {"n1": "canary n3 has not been seen since 11:58:50"}
+        assert texts(decision) == {"n1": "canary n3 has not been seen since 11:58:50 UTC"}
 
     def test_a_canary_that_fell_silent_in_its_upgrade_holds_the_others(self, decided: Decide, fact: Fact) -> None:
         decision = decided(self.RULES, fact("n3", away=99, seen=70), fact("n1", waits=2))
-        assert texts(decision) == {"n1": "canary n3 has not been seen since 11:58:50"}
+        assert texts(decision) == {"n1": "canary n3 has not been seen since 11:58:50 UTC"}
 
     def test_a_canary_that_fell_silent_after_its_soak_has_soaked(self, decided: Decide, fact: Fact) -> None:
         assert decided(self.RULES, fact("n3", version=2, upgraded=99, seen=60), fact("n1", waits=2)).grants == ("n1",)

@@ -70,7 +70,7 @@ async def test_only_the_node_that_asks_is_granted(bench: Bench) -> None:
     assert [held.node for held in status.permits] == ["n1"]
     assert [node.waits_for for node in status.nodes] == [
         None,
-        "its turn: it is granted when it asks again",
+        "nothing any more: it goes when it next asks",
         "n2 asked before",
     ]
     assert (await bench.ask("n2")).permit is not None
@@ -116,7 +116,7 @@ async def test_canary_soaks(bench: Bench) -> None:
     assert (await bench.ask("n2")).reason == "canary n1 is away"
     await bench.give_back("n1", permit)
     bench.clock.move(9)
-    assert (await bench.ask("n2")).reason == "canary n1 soaks until 12:00:10"
+    assert (await bench.ask("n2")).reason == "canary n1 soaks until 12:00:10 UTC"
     bench.clock.move(1)
     assert (await bench.ask("n2")).permit is not None
 

@@ -115,7 +115,7 @@ async def test_what_a_node_waits_for_is_as_of_now(bench: Bench) -> None:
     status = await bench.server.status(SYSTEM)
     assert [(node.id, node.away, node.waits_for) for node in status.nodes] == [
         ("n1", False, None),
-        ("n2", False, "its turn: it is granted when it asks again"),
+        ("n2", False, "nothing any more: it goes when it next asks"),
     ]
     assert [(row.node, row.to_version, row.returned_at is None) for row in status.permits] == [("n1", 2, False)]
 

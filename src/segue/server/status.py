@@ -13,7 +13,7 @@ from segue.server.store import Ask, NodeRecord, Picture, UsageSum
 from segue.wire.messages import NodeStatus, PermitStatus, SystemStatus, UsageStatus
 
 #: What is said of a node that nothing holds up any more; it learns so when it asks.
-FREE_TO_GO = "its turn: it is granted when it asks again"
+FREE_TO_GO = "nothing any more: it goes when it next asks"
 
 
 def status_of(picture: Picture, usage: Iterable[UsageSum], now: datetime) -> SystemStatus:
