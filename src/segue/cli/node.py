@@ -42,8 +42,8 @@ def node(
     unlabelled: Annotated[
         str,
         typer.Option(
-            help="The version that calls without a label are taken for where several versions have their method: "
-            "a number, or current for the version that the node runs."
+            help="Which version a call without a label speaks, if several have its method: "
+            "a number, or current, the one that the node runs."
         ),
     ] = "current",
     poll_s: Annotated[float, typer.Option(help="Seconds between reports to the upgrade server.")] = 2.0,
