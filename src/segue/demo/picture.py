@@ -35,7 +35,7 @@ _AWAY_SHOWN_SHARE = 0.0035
 _LANE_HEIGHT, _STRIP_HEIGHT, _STRIPS_HEIGHT = 0.62, 0.15, 0.24
 #: Above bars and their strips, below what is written on them.
 _PUBLISHED_ZORDER = 2.5
-#: What `away 123 ms` needs of the width; where it does not fit, it is left out.
+#: What `pause 123 ms` needs of the width; where it does not fit, it is left out.
 _WORDS_SHARE = 0.1
 
 
@@ -103,7 +103,7 @@ def _draw_lanes(axes: Axes, timeline: Timeline) -> None:
     for index, lane in enumerate(timeline.lanes):
         for span in lane.spans:
             _draw_span(axes, index, span, timeline)
-        _draw_away(axes, index, lane, timeline)
+        _draw_pauses(axes, index, lane, timeline)
     axes.set_ylim(len(timeline.lanes) - 0.5, -0.5)
     axes.set_xlim(timeline.start_s, timeline.end_s)
     axes.set_yticks(range(len(timeline.lanes)), [_lane_name(lane) for lane in timeline.lanes])
@@ -130,12 +130,12 @@ def _draw_span(axes: Axes, index: int, span: Span, timeline: Timeline) -> None:
         axes.plot((span.start_s, span.end_s), (strip, strip), color="white", linewidth=1.2, solid_capstyle="butt")
 
 
-def _draw_away(axes: Axes, index: int, lane: Lane, timeline: Timeline) -> None:
+def _draw_pauses(axes: Axes, index: int, lane: Lane, timeline: Timeline) -> None:
     least_s = (timeline.end_s - timeline.start_s) * _AWAY_SHOWN_SHARE
     needed_s = (timeline.end_s - timeline.start_s) * _WORDS_SHARE
     free_from_s, strips = timeline.start_s, (len(timeline.versions) - 1) * _strip_height(timeline)
-    away = [span for span in lane.spans if span.runs is None]
-    for span, after in zip_longest(away, away[1:]):
+    pauses = [span for span in lane.spans if span.runs is None]
+    for span, after in zip_longest(pauses, pauses[1:]):
         width = max(span.end_s - span.start_s, least_s)
         bottom, height = index - _LANE_HEIGHT / 2 - 0.06, _LANE_HEIGHT + 0.12
         axes.add_patch(Rectangle((span.start_s, bottom), width, height, facecolor=AWAY, linewidth=0, zorder=3))
@@ -144,7 +144,7 @@ def _draw_away(axes: Axes, index: int, lane: Lane, timeline: Timeline) -> None:
         fits_left = free_from_s + needed_s <= left_s
         if span.pause_ms is not None and (fits_right or fits_left):
             axes.text(
-                right_s if fits_right else left_s, index - strips / 2, f"away {_milliseconds(span.pause_ms)}",
+                right_s if fits_right else left_s, index - strips / 2, f"pause {_milliseconds(span.pause_ms)}",
                 ha="left" if fits_right else "right", color="white", fontsize=11.5, va="center", zorder=4,
             )  # fmt: skip
         free_from_s = right_s + (needed_s if fits_right else 0)
@@ -251,7 +251,7 @@ def _legend(figure: Figure, timeline: Timeline, height: float) -> None:
         f"version {first}: nodes that run it, its clients' calls",
         *(f"version {version}" for version in others),
         "strip: the version that a node simulates" if len(others) == 1 else "strips: what a node simulates",
-        "away: calls wait",
+        "pause: calls wait",
     ]
     figure.legend(
         handles, labels, loc="center left", bbox_to_anchor=(0.006, 1 - 0.95 / height), ncols=len(handles),

@@ -66,10 +66,10 @@ class Span:
     """A stretch of one node's lane.
 
     Attributes:
-        runs: the version that the node runs; None while it is away.
+        runs: the version that the node runs; None in its pause, while calls wait.
         simulates: the versions that it answers besides, in order.
         start_s, end_s: seconds since the first publication.
-        pause_ms: how long it was away, by its own word; None if it was not, or did not say.
+        pause_ms: how long the pause was, by its own word; None if it was not, or did not say.
     """
 
     runs: Version | None
