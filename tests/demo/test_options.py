@@ -1,10 +1,12 @@
 """What a person can get wrong is one clear line, before anything is started."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 
+from segue.demo import options
 from segue.demo.main_job import CLASS
 from segue.demo.options import DemoOptions, find_example, find_files, require_matplotlib, rules_of
 from segue.demo.script import open_picture, prepare, run
@@ -15,7 +17,7 @@ from segue.schedule.rules import Budget
 
 @pytest.mark.parametrize("to", [-1, 0, 1, 4])
 def test_a_version_that_there_is_not(to: int) -> None:
-    with pytest.raises(OperatorError, match=f"--to {to}: give 2 to 3"):
+    with pytest.raises(OperatorError, match=f"--to {to}: give 2 or 3,"):
         find_example(to)
 
 
@@ -79,8 +81,17 @@ def test_by_default_the_standard_librarys_source() -> None:
 
 def test_matplotlib_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(OperatorError, match=r"pip install 'segue\[demo\]'"):
+    folder = re.escape(str(Path(__file__).parents[2]))
+    with pytest.raises(OperatorError, match=rf"pip install '{folder}\[demo\]'"):
         require_matplotlib()
+
+
+def test_that_the_example_is_missing_is_said_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who installed Segue without its repository is not sent to install matplotlib for nothing."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(options, "_REPOSITORY", tmp_path)
+    with pytest.raises(OperatorError, match="clone the repository"):
+        run(DemoOptions(report=tmp_path / "report"))
 
 
 def test_the_schedule_is_the_releases_own() -> None:

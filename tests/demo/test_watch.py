@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
+from segue.demo.facts import Facts
 from segue.demo.phases import AWAY, ON_THE_WAY, SIMULATING
 from segue.demo.summary import summary
 from segue.demo.verdict import Check
@@ -119,17 +120,39 @@ def test_nothing_is_known_yet() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_summary_tells_each_check(width: int) -> None:
+def test_the_summary_tells_each_check(facts: Facts, width: int) -> None:
     checks = (
         Check(name="no client call failed", held=True, detail="calls: 6,000 of version 1, 1,000 of version 2"),
         Check(name="each node's process was replaced exactly once", held=False, detail="n2 was also process 150"),
     )
-    lines = lines_of(summary(checks, Path("demo-report/report.json"), Path("demo-report/timeline.png")), width)
+    lines = lines_of(summary(facts, checks, Path("demo-report/report.json"), Path("demo-report/timeline.png")), width)
     assert any("✓ no client call failed · calls: 6,000" in line for line in lines)
     assert any("✗ each node's process was replaced exactly once" in line for line in lines)
     assert any("1 of 2 did not hold" in line for line in lines)
     assert any("demo-report/report.json" in line for line in lines)
     assert all(len(line.rstrip()) <= width for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_summary_says_what_held(facts: Facts, width: int) -> None:
+    checks = tuple(Check(name=name, held=True, detail="") for name in ("one", "two"))
+    lines = lines_of(summary(facts, checks, Path("report.json"), Path("timeline.png")), width)
+    calls = f"{sum(row.calls for row in facts.calls):,}"
+    words = f"All 2 checks held: {len(facts.nodes)} nodes, versions 1 to 2, {calls} calls, none failed."
+    assert any(words in line for line in lines)
+
+
+def test_nothing_is_said_of_calls_before_there_are_any() -> None:
+    """Neither in the table nor in a line of its own."""
+    before = replace(view(upgraded=0), calls=0, rates={}, nodes=())
+    assert not any("failed" in line for line in lines_of(render(before), 80))
+    console, now_s = Console(file=io.StringIO(), width=80), [0.0]
+    watch = PlainWatch(console, monotonic=lambda: now_s[0])
+    for _ in range(3):
+        watch.show(before)
+        now_s[0] += 6.0
+    assert isinstance(console.file, io.StringIO)
+    assert len(console.file.getvalue().splitlines()) == 1
 
 
 def test_plain_lines_are_few() -> None:

@@ -21,6 +21,9 @@ _VERSIONS_MIN = 2
 #: The first version of the block store that has private blocks.
 _PRIVATE_SINCE = Version(3)
 
+#: Where Segue's sources are, if it was installed from its repository.
+_REPOSITORY = Path(__file__).resolve().parents[3]
+
 _NOT_THE_LIBRARY = {"site-packages", "dist-packages", "__pycache__"}
 
 
@@ -118,18 +121,19 @@ def find_example(to: int) -> Example:
     Raises:
         OperatorError: Segue was installed without its repository around it, or there is no such release.
     """
-    folder = Path(__file__).resolve().parents[3] / "examples" / "blockstore"
+    folder = _REPOSITORY / "examples" / "blockstore"
     there: dict[Version, Path] = {}
     while (release := folder / f"blockstore-{len(there) + 1}").exists():
         there[Version(len(there) + 1)] = release
     client = folder / "client.py"
     if len(there) < _VERSIONS_MIN or not client.exists():
         raise OperatorError(
-            f"{folder} is not whole: the demo upgrades the block store of Segue's repository; "
+            f"{folder} is not here, or not whole: the demo upgrades the block store of Segue's repository; "
             "clone the repository and run `make demo` in it"
         )
     if not _VERSIONS_MIN <= to <= len(there):
-        raise OperatorError(f"--to {to}: give {_VERSIONS_MIN} to {len(there)}, the block store has so many versions")
+        targets = " or ".join(str(version) for version in range(_VERSIONS_MIN, len(there) + 1))
+        raise OperatorError(f"--to {to}: give {targets}, a version of the block store that has one before it")
     releases = {version: release for version, release in there.items() if version <= to}
     return Example(client=client, releases=releases, private_since=_PRIVATE_SINCE)
 
@@ -147,8 +151,12 @@ def rules_of(release: Path, name: ClassName) -> Rules:
 def require_matplotlib() -> None:
     """Make sure that the picture can be drawn, before anything is started.
 
+    Call it when the example is there: then Segue's own folder is, too, whose extra it names.
+
     Raises:
         OperatorError: matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise OperatorError("the demo draws its timeline with matplotlib, which is not here: pip install 'segue[demo]'")
+        raise OperatorError(
+            f"the demo draws its timeline with matplotlib, which is not here: pip install '{_REPOSITORY}[demo]'"
+        )

@@ -49,8 +49,8 @@ def run(options: DemoOptions, console: Console | None = None) -> int:
         SegueError: a process did not start, or ended of itself; its log is in the report's folder.
     """
     console = console or Console()
-    require_matplotlib()
     example, source = find_example(options.to), find_files(options.data)
+    require_matplotlib()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(2**32)
     prepare(options.report)
     what = f"{options.nodes} nodes to version {options.to}, seed {seed}"
@@ -127,7 +127,7 @@ class _Demo:
         picture = self.options.report / PICTURE_NAME
         if timeline is not None:
             await _draw(timeline, picture, folder)
-        self.console.print(summary(checks, written, picture))
+        self.console.print(summary(facts, checks, written, picture))
         held = all(check.held for check in checks)
         if held and not self.options.no_open:
             open_picture(picture)

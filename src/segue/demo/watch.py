@@ -142,8 +142,9 @@ class PlainWatch:
             self._say(view, view.step)
         for line in changed:
             self._say(view, line)
-        if self._monotonic() - self._said_s >= _PLAIN_EVERY_S:
-            self._say(view, _progress_words(view))
+        progress = _progress_words(view)
+        if progress and self._monotonic() - self._said_s >= _PLAIN_EVERY_S:
+            self._say(view, progress)
         self._step = view.step
 
     def _say(self, view: View, text: str) -> None:
@@ -162,7 +163,8 @@ def _progress_words(view: View) -> str:
     parts = [f"{view.done:.0%} of it done"] if view.done is not None else []
     if any(row.version == view.newest for row in view.nodes):
         parts.append(f"{_upgraded(view)} of {len(view.nodes)} nodes run version {view.newest}")
-    parts.append(f"{sum(view.rates.values()):.0f} calls/s, {view.failed:,} failed")
+    if view.calls:
+        parts.append(f"{sum(view.rates.values()):.0f} calls/s, {view.failed:,} failed")
     return ", ".join(parts)
 
 
@@ -172,6 +174,7 @@ def _upgraded(view: View) -> int:
 
 def render(view: View) -> RenderableType:
     """Return the whole screen for `view`: 80 columns are enough, and more say what nodes wait for."""
+    calls = (Padding(_calls_line(view), (0, 2)),) if view.calls else ()
     return Group(
         Text(),
         _step_line(view),
@@ -179,7 +182,7 @@ def render(view: View) -> RenderableType:
         Padding(_NodeTable(view), (0, 0, 0, 1)),
         Text(),
         Padding(_rollout_line(view), (0, 2)),
-        Padding(_calls_line(view), (0, 2)),
+        *calls,
         Text(),
     )
 
