@@ -6,6 +6,7 @@ The client of reflection is grpcio-reflection's own, as it is; it knows nothing 
 """
 
 import argparse
+import sys
 from typing import Any
 
 import grpc
@@ -34,4 +35,7 @@ if __name__ == "__main__":
     parser.add_argument("--target", default="127.0.0.1:9000", help="where the shop is, 127.0.0.1:9000 if not given")
     parser.add_argument("item", help="such as spoon")
     arguments = parser.parse_args()
-    print(f"{arguments.item}: {price(arguments.target, arguments.item)} cents")
+    try:
+        print(f"{arguments.item}: {price(arguments.target, arguments.item)} cents")
+    except grpc.RpcError as error:
+        sys.exit(f"{arguments.target} answers {error.code().name}: {error.details()}")

@@ -6,6 +6,7 @@ Neither knows of the other version, of Segue or of labels.
 """
 
 import argparse
+import sys
 
 import grpc
 from grpcutil import insecure_bearer_token_credentials
@@ -104,4 +105,8 @@ def call(target: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Call permissions with the official clients of v0 and v1.")
     parser.add_argument("--target", default="127.0.0.1:9000", help="where it is served, 127.0.0.1:9000 if not given")
-    call(parser.parse_args().target)
+    target = parser.parse_args().target
+    try:
+        call(target)
+    except grpc.RpcError as error:
+        sys.exit(f"{target} answers {error.code().name}: {error.details()}")

@@ -2,7 +2,11 @@
 
 import asyncio
 import importlib.util
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +146,20 @@ async def test_a_call_without_generated_code(example: Path, address: str) -> Non
     call = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(call)
     assert await asyncio.to_thread(call.price, address, "spoon") == 50
+    with pytest.raises(grpc.RpcError) as caught:
+        await asyncio.to_thread(call.price, address, "cup")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("program", ["reflection/call.py", "spicedb/call_v0.py"])
+def test_without_a_server_one_line_says_so(example: Path, program: str) -> None:
+    """Who forgot to start it reads an address and a status, and no traceback."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{free.getsockname()[1]}"
+        item = ["spoon"] if program.startswith("reflection") else []
+        command = [sys.executable, str(example.parent / program), "--target", target, *item]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{target} answers UNAVAILABLE: ")
+    assert len(done.stderr.splitlines()) == 1
