@@ -40,8 +40,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     [proto] = blocks("proto")
     # There is another `shop` among the examples, and protobuf has one of a name in a process.
     (folder / "shop.proto").write_text(proto.replace("package shop;", "package shop.alone;"))
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--python_out=.", "--grpc_python_out=."]
-    subprocess.run([*command, "shop.proto"], cwd=folder, check=True, timeout=15)
+    [command] = blocks("sh")
+    program, *arguments = command.split()
+    assert program == "python"
+    subprocess.run([sys.executable, *arguments], cwd=folder, check=True, timeout=15)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     yield
@@ -84,19 +86,34 @@ def test_fifteen_lines_at_most_are_added(kind: str) -> None:
     assert 0 < len(added) <= _LINES_LIMIT, added
 
 
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The `versions` of the page's servers, once they have made it."""
+    made: list[Any] = []
+    for name in ("Versions", "SyncVersions"):
+        kind = getattr(segue, name)
+
+        def make(*args: Any, kind: Any = kind, **options: Any) -> Any:
+            made.append(kind(*args, **options))
+            return made[-1]
+
+        monkeypatch.setattr(segue, name, make)
+    return made
+
+
 @pytest.mark.parametrize("kind", ["aio", "threaded"])
-async def test_before(kind: str) -> None:
+async def test_before(kind: str, made: list[Any]) -> None:
     """Everybody is told the price of version 2, which is what the page is about."""
-    assert await _prices(kind, "before") == [1200] * 3
+    assert await _prices(kind, "before", made) == [1200] * 3
 
 
 @pytest.mark.parametrize("kind", ["aio", "threaded"])
-async def test_after(kind: str) -> None:
+async def test_after(kind: str, made: list[Any]) -> None:
     """Clients of both versions, of both kinds, and those without a label, which are of version 1."""
-    assert await _prices(kind, "after") == [1000, 1200, 1000]
+    assert await _prices(kind, "after", made) == [1000, 1200, 1000]
 
 
-async def _prices(kind: str, when: str) -> list[int]:
+async def _prices(kind: str, when: str, made: list[Any]) -> list[int]:
     """Return what clients of version 1, of version 2, and without a label are told by the page's server."""
     serve = run(f"{kind} server, {when}")["serve"]
     address = free_address()
@@ -104,24 +121,25 @@ async def _prices(kind: str, when: str) -> list[int]:
     if kind == "aio":
         ask = run("aio client")["price"]
 
-        async def until(versions: Any = None) -> None:
+        async def until() -> None:
             found.extend([await ask(address, 1), await ask(address, 2), await asyncio.to_thread(_unlabelled, address)])
-            if versions is not None:
+            for versions in made:
                 await _retire(address, versions)
 
         await serve(address, until)
     else:
         ask = run("threaded client")["price"]
 
-        def look(versions: Any = None) -> None:
+        def look() -> None:
             found.extend([ask(address, 1), ask(address, 2), _unlabelled(address)])
-            if versions is not None:
+            for versions in made:
                 assert run("aio, who still calls")["callers_of"](versions, 2) == {"till": 1}
                 versions.retire(2)
                 assert versions.answered == [2]
 
         await asyncio.to_thread(serve, address, look)
         assert not [thread for thread in threading.enumerate() if thread.name == "segue-versions"]
+    assert len(made) == (when == "after")
     return found
 
 
