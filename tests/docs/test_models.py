@@ -1,8 +1,9 @@
 """The three models of docs/models.md answer one sequence of calls as the page's table says."""
 
+import asyncio
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +73,49 @@ def test_the_table_has_the_calls_that_are_made_here() -> None:
         f"version {version} `{method}(ann{', table 7' * ('table' in fields)})`" for version, method, fields in CALLS
     ]
     assert table()["calls"] == said
+
+
+def test_the_program_prints_what_the_page_says(page: Page) -> None:
+    """What the reader sees is the page's text, and the table's columns."""
+    assert page.output == page.printed()
+    columns = {name: "; ".join(found) for name, found in table().items() if name != "calls"}
+    assert page.output.splitlines() == [f"{name}: {found}" for name, found in columns.items()]
+
+
+async def test_a_cancel_waits_for_a_confirm(guests: ModuleType) -> None:
+    """Otherwise a guest who has been cancelled would stay confirmed."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(guests.Guests):  # type: ignore[misc, name-defined]
+        async def Find(self, request: Any, context: Any) -> Any:  # noqa: N802
+            found = await super().Find(request, context)
+            asked.set()
+            await go_on.wait()
+            return found
+
+    class Refusing:
+        async def abort(self, code: grpc.StatusCode, details: str) -> None:
+            raise segue.AbortError(code, details)
+
+    ann, context = guests.v2.Guest(name="ann"), Refusing()
+    simulation = guests.Direct(None, Slow())
+    await simulation.Invite(ann, context)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(simulation.Confirm(ann, context))
+        await asked.wait()
+        cancel = tasks.create_task(refused(simulation.Cancel(ann, context)))
+        await asyncio.sleep(0)
+        go_on.set()
+    assert cancel.result()
+    assert simulation.guests["ann"].confirmed
+
+
+async def refused(call: Awaitable[object]) -> bool:
+    try:
+        await call
+    except segue.AbortError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("model", ["Direct", "Hybrid", "Interceptor"])
