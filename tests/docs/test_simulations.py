@@ -115,15 +115,17 @@ async def test_an_observer_keeps_state_right(page: Page, board: ModuleType, serv
 
 
 async def test_an_interceptor_refuses_the_other_versions_call(page: Page, board: ModuleType, serve: Serving) -> None:
-    """Version 2's callers cannot put what version 1's cannot read; other notes go through."""
+    """Version 2's callers cannot put what version 1's would read otherwise; others go through, and version 1's."""
     simulation = page.with_methods(board, "Version1", "def __init__", "@segue.observes", "@segue.intercepts")
     async with serve(simulation) as channel:
         old, new = board.v1_grpc.BoardStub(channel), board.v2_grpc.BoardStub(channel)
         await new.Put(board.v2.Note(name="bread"))
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await new.Put(board.v2.Note(name=""))
+            await new.Put(board.v2.Note(name="milk", lines=["two\nbottles"]))
         assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert (await old.Latest(board.v1.Nothing())).name == "bread"
+        await old.Put(board.v1.Note(name="milk", text="two\nbottles"))
+        assert list((await new.Get(board.v2.Name(name="milk"))).lines) == ["two", "bottles"]
 
 
 async def test_simulations_beyond_are_told(
