@@ -26,6 +26,8 @@ EXAMPLES: dict[type[j.Event], j.Event] = {
         j.Carried(),
         j.FutureRefused(reason="Version2 has no start()", final=True),
         j.FutureLost(reason="Version2 did not start again"),
+        j.RestartOrdered(),
+        j.RetryOrdered(),
         j.PermitGranted(permit="p1"),
         j.Warmed(pid=200),
         j.WarmFailed(reason="ImportError", final=True),
@@ -37,6 +39,8 @@ EXAMPLES: dict[type[j.Event], j.Event] = {
         j.StartFailed(reason="self_test() said no", final=True),
         j.HandedOver(pid=201, at=NOON),
         j.HandOverFailed(reason="the old process is gone"),
+        j.Proven(),
+        j.Disproven(reason="it ended", answered=False, final=False),
         j.Resumed(),
         j.Committed(),
         j.PermitReturned(),
@@ -52,16 +56,24 @@ MS = st.floats(0, 1e6)
 EVENTS: dict[type[j.Event], SearchStrategy[j.Event]] = {
     j.FetchFailed: st.builds(j.FetchFailed, reason=REASONS, final=st.booleans()),
     j.FutureInstalled: st.builds(j.FutureInstalled, took_ms=MS),
-    j.PermitGranted: st.builds(j.PermitGranted, permit=st.sampled_from(["p1", "p2"])),
     j.Warmed: st.builds(j.Warmed, pid=PIDS),
     j.Quiesced: st.builds(j.Quiesced, pid=PIDS, at=MOMENTS),
     j.Transformed: st.builds(j.Transformed, took_ms=MS, size_bytes=st.integers(0)),
     j.HandedOver: st.builds(j.HandedOver, pid=PIDS, at=MOMENTS),
     **{
         failed: st.builds(failed, reason=REASONS, final=st.booleans())
-        for failed in (j.FutureRefused, j.WarmFailed, j.TransformFailed, j.StartFailed)
+        for failed in (
+            j.FutureRefused,
+            j.WarmFailed,
+            j.QuiesceFailed,
+            j.TransformFailed,
+            j.StartFailed,
+            j.HandOverFailed,
+        )
     },
-    **{failed: st.builds(failed, reason=REASONS) for failed in (j.FirstStartFailed, j.QuiesceFailed, j.HandOverFailed)},
+    j.Disproven: st.builds(j.Disproven, reason=REASONS, answered=st.just(False), final=st.booleans())
+    | st.builds(j.Disproven, reason=REASONS, answered=st.just(True), final=st.just(True)),
+    j.FirstStartFailed: st.builds(j.FirstStartFailed, reason=REASONS),
 }
 
 
@@ -76,7 +88,7 @@ def example(at: j.Journey, kind: type[j.Event]) -> j.Event:
 
 def wanted(at: j.Journey) -> list[Announcement]:
     """Return what the node wants of the releases there are: three editions of each."""
-    versions = {at.newest + 1, *(future.release.version for future in at.futures[:1])}
+    versions = {at.newest + 1, *(future.release.version for future in at.futures)}
     return [one for one in (release(v, edition) for v in sorted(versions) for edition in range(3)) if at.wants(one)]
 
 
@@ -95,7 +107,13 @@ def learned(draw: DrawFn, at: j.Journey) -> j.Event:
 def next_events(draw: DrawFn, at: j.Journey) -> j.Event | None:
     """Draw an event that may come next; None if the node wants none of the releases there are."""
     commands = j.pending(at)
-    kinds: tuple[type[j.Event], ...] = j.ANSWERS[type(commands[0])] if commands else (j.Learned,)
+    kinds: tuple[type[j.Event], ...] = (
+        j.ANSWERS[type(commands[0])]
+        if commands
+        else (j.Learned, j.RestartOrdered, j.RetryOrdered)
+        if at.phase is j.Phase.SERVING
+        else (j.Learned,)
+    )
     if at.phase is not j.Phase.NEW and not wanted(at):
         kinds = tuple(kind for kind in kinds if kind is not j.Learned)
     if not kinds:
@@ -106,6 +124,11 @@ def next_events(draw: DrawFn, at: j.Journey) -> j.Event | None:
         return draw(learned(at))
     if kind is j.FirstStarted:
         return j.FirstStarted(object_version=draw(st.sampled_from([None, *(one.version for one in at.learning)])))
+    if kind is j.PermitGranted:
+        allowed = [one.release.version for one in at.futures if one.release.version not in at.avoided]
+        touching = next(one.release.version for one in at.futures if one.install_ms is not None)
+        allowed = [version for version in allowed if touching <= version <= at.reach]
+        return j.PermitGranted(permit=draw(st.sampled_from(["p1", "p2"])), to_version=draw(st.sampled_from(allowed)))
     if kind is j.FutureLost:
         lost = [None, *(future.release.version for future in at.futures)]
         return j.FutureLost(reason=draw(REASONS), version=draw(st.sampled_from(lost)))

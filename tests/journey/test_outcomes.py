@@ -1,6 +1,7 @@
 """How attempts end: on the new version, or in service on the old one, with the permit returned either way."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -26,6 +27,7 @@ REST: tuple[j.Event, ...] = (
     j.Transformed(took_ms=250.0, size_bytes=4096),
     j.Started(),
     j.HandedOver(pid=201, at=SERVING_AT),
+    j.Proven(),
     j.Committed(),
     j.PermitReturned(),
 )
@@ -53,12 +55,15 @@ def test_an_upgrade(serving: j.Journey, release: Release) -> None:
     done = through(serving, j.Learned(release=release(2)), *BEGINNING, *REST)
     assert done == j.Journey(
         phase=j.Phase.SERVING,
+        generation=2,
         running=release(2),
         past=(release(1),),
         completed=(
             j.Upgrade(
                 release=release(2),
+                from_version=release(1).version,
                 permit="p1",
+                transformed=1,
                 old_pid=100,
                 new_pid=201,
                 quiesced_at=QUIESCED_AT,
@@ -82,10 +87,11 @@ def test_a_commit_counts_before_the_permit_is_returned(serving: j.Journey, relea
 #: `(events up to the failure, whether the release is to blame)`
 GIVEN_UP: list[tuple[Sequence[j.Event], bool]] = [
     *(((j.WarmFailed(reason="it broke", final=final),), final) for final in (True, False)),
-    ((*REST[:1], j.QuiesceFailed(reason="it broke")), False),
+    *(((*REST[:1], j.QuiesceFailed(reason="it broke", final=final)), final) for final in (True, False)),
     *(((*REST[:2], j.TransformFailed(reason="it broke", final=final)), final) for final in (True, False)),
     *(((*REST[:3], j.StartFailed(reason="it broke", final=final)), final) for final in (True, False)),
-    ((*REST[:4], j.HandOverFailed(reason="it broke")), False),
+    *(((*REST[:4], j.HandOverFailed(reason="it broke", final=final)), final) for final in (True, False)),
+    *(((*REST[:5], j.Disproven(reason="it broke", answered=False, final=final)), final) for final in (True, False)),
 ]
 
 
@@ -94,7 +100,7 @@ def test_a_failed_attempt_ends_in_service_on_the_old_version(
     events: Sequence[j.Event], to_blame: bool, serving: j.Journey, release: Release
 ) -> None:
     at = through(serving, j.Learned(release=release(2)), *BEGINNING, *events)
-    assert j.pending(at) == (j.Resume(version=release(1).version, abandoned=release(2).version),)
+    assert j.pending(at) == (j.Resume(version=release(1).version, abandoned=(release(2).version,)),)
     at = through(at, j.Resumed())
     assert j.pending(at) == (j.ReturnPermit(permit="p1", failure="it broke", final=to_blame),)
     at = through(at, j.PermitReturned())
@@ -103,6 +109,7 @@ def test_a_failed_attempt_ends_in_service_on_the_old_version(
         running=release(1),
         futures=(j.Future(release=release(2), install_ms=12.5),),
         failure="it broke",
+        failed=release(2).sha256,
         failures=1,
         rejected=frozenset({release(2).sha256} if to_blame else ()),
     )
@@ -135,7 +142,7 @@ def test_an_attempt_that_fails_before_its_permit_leaves_all_as_it_was(
 )
 def test_a_node_that_could_not_start_tries_again(events: Sequence[j.Event], release: Release) -> None:
     at = through(j.Journey(), j.Learned(release=release(1)), *events)
-    assert at == j.Journey(failure="it broke", failures=1)
+    assert at == j.Journey(failure="it broke", failed=release(1).sha256, failures=1)
     assert at.wants(release(1))
 
 
@@ -207,15 +214,15 @@ def test_a_release_that_leaves_the_class_untouched_takes_no_attempt(serving: j.J
 
 
 def test_releases_come_faster_than_the_node_upgrades(serving: j.Journey, release: Release) -> None:
-    """It answers each at once, and goes through them one after the other by itself, those that it carries excepted."""
+    """It answers each at once, and goes as far as its permit leads, and then on by itself."""
     at = through(serving, *learn(release(2)), *learn(release(3), untouched=True), *learn(release(4)))
     assert at.phase is j.Phase.WAITING
     assert [future.release.version for future in at.futures] == [2, 3, 4]
     assert (at.version, at.newest) == (1, 4)
-    assert j.pending(at) == (j.AskPermit(from_version=release(1).version, to_version=release(2).version),)
+    assert j.pending(at) == (j.AskPermit(from_version=release(1).version, to_version=release(4).version),)
     assert at.wants(release(5))
     assert not at.wants(release(4))
-    at = through(at, *attempt()[:-1])
+    at = through(at, j.PermitGranted(permit="p1", to_version=release(3).version), *REST[:-1])
     assert (at.running, at.carried, at.version) == (release(2), (release(3),), 3)
     assert [future.release.version for future in at.futures] == [4]
     at = through(at, j.PermitReturned())
@@ -261,8 +268,82 @@ def test_a_node_that_rejected_a_release_says_why_while_it_learns_of_others(
 ) -> None:
     at = through(serving, *learn(release(2)), *attempt()[:1], j.WarmFailed(reason="no", final=True, details="line 1"))
     at = through(at, j.Resumed(), j.PermitReturned(), *learn(release(3)))
-    assert (at.phase, at.newest) == (j.Phase.SERVING, 3)
+    assert (at.phase, at.newest) == (j.Phase.WAITING, 3)
     assert (at.failure, at.failure_details) == ("no", "line 1")
+
+
+def test_the_next_release_leads_past_one_that_was_given_up(serving: j.Journey, release: Release) -> None:
+    """Its transform is run, its object never started, and the node does not stop at it whatever its permit says."""
+    at = through(serving, *learn(release(2)), *attempt()[:1], j.WarmFailed(reason="no", final=True))
+    at = through(at, j.Resumed(), j.PermitReturned(), *learn(release(3)))
+    (asked,) = j.pending(at)
+    assert asked == j.AskPermit(
+        from_version=release(1).version, to_version=release(3).version, avoided=(release(2).version,)
+    )
+    with pytest.raises(j.UnexpectedEventError, match="leads nowhere"):
+        j.advance(at, j.PermitGranted(permit="p2", to_version=release(2).version))
+    at = through(at, j.PermitGranted(permit="p2", to_version=release(3).version), *REST[:2])
+    assert j.pending(at) == (j.Transform(from_version=release(1).version, release=release(2)),)
+    at = through(at, REST[2])
+    assert j.pending(at) == (j.Transform(from_version=release(2).version, release=release(3)),)
+    at = through(at, *REST[2:])
+    assert (at.phase, at.running, at.past) == (j.Phase.SERVING, release(3), (release(1), release(2)))
+    assert (at.failure, at.failures) == (None, 0)
+
+
+def test_a_node_that_was_away_goes_through_all_releases_in_one_upgrade(serving: j.Journey, release: Release) -> None:
+    """One transform after the other, of those that touch its class; one object at the end, and one permit."""
+    learnt = [event for version in (2, 3, 5, 6) for event in learn(release(version), untouched=version == 3)]
+    learnt[6:6] = learn(release(4))
+    at = through(serving, *learnt)
+    assert j.pending(at) == (j.AskPermit(from_version=release(1).version, to_version=release(6).version),)
+    at = through(at, j.PermitGranted(permit="p1", to_version=release(6).version), *REST[:2])
+    steps = []
+    while at.phase is j.Phase.TRANSFORMING:
+        (step,) = j.pending(at)
+        assert isinstance(step, j.Transform)
+        steps.append((step.from_version, step.release.version))
+        at = through(at, REST[2])
+    assert steps == [(1, 2), (2, 4), (4, 5), (5, 6)]
+    assert j.pending(at) == (j.StartObject(release=release(6)),)
+    at = through(at, *REST[3:])
+    assert (at.running, at.generation) == (release(6), 2)
+    assert at.past == tuple(release(version) for version in range(1, 6))
+    assert (at.completed[0].transform_ms, at.completed[0].from_version) == (1000.0, 1)
+
+
+def test_a_release_that_does_not_stay_after_it_has_answered_is_marked_and_kept(
+    serving: j.Journey, release: Release
+) -> None:
+    """To go back would lose what was written: the way out is the next release."""
+    at = through(serving, *learn(release(2)), *attempt()[:6], j.Disproven(reason="it ends", answered=True, final=True))
+    assert j.pending(at) == (j.Commit(from_version=release(1).version, through=(release(2).version,)),)
+    at = through(at, j.Committed())
+    assert j.pending(at) == (j.ReturnPermit(permit="p1", failure="it ends", final=True),)
+    at = through(at, j.PermitReturned())
+    assert (at.phase, at.running, at.failure) == (j.Phase.SERVING, release(2), "it ends")
+    at = through(at, *learn(release(3)), *attempt("p2"))
+    assert (at.running, at.failure) == (release(3), None)
+
+
+def test_a_restart_replaces_the_process_and_nothing_else(serving: j.Journey, release: Release) -> None:
+    waiting = through(serving, *learn(release(2)))
+    for at in (serving, waiting):
+        restarted = through(at, j.RestartOrdered(), j.Warmed(pid=2), *REST[1:2], j.Started(), REST[4])
+        assert restarted == replace(at, generation=2)
+        failed = through(at, j.RestartOrdered(), j.WarmFailed(reason="no room", final=False))
+        assert j.pending(failed) == (j.Resume(version=release(1).version, abandoned=()),)
+        assert through(failed, j.Resumed()) == replace(at, failure="not restarted: no room")
+
+
+def test_an_operator_has_a_node_try_again_what_it_gave_up(serving: j.Journey, release: Release) -> None:
+    at = through(serving, *learn(release(2)), *attempt()[:1], j.WarmFailed(reason="no", final=True))
+    at = through(at, j.Resumed(), j.PermitReturned())
+    assert at.phase is j.Phase.SERVING
+    assert not at.wants(release(2))
+    at = through(at, j.RetryOrdered())
+    assert at.failures == 0
+    assert j.pending(at) == (j.AskPermit(from_version=release(1).version, to_version=release(2).version),)
 
 
 def test_an_attempt_that_was_given_up_begins_anew_when_it_is_learned_anew(serving: j.Journey, release: Release) -> None:
@@ -271,9 +352,9 @@ def test_an_attempt_that_was_given_up_begins_anew_when_it_is_learned_anew(servin
     at = through(at, *attempt()[:2], j.QuiesceFailed(reason="busy"), j.Resumed(), j.PermitReturned())
     assert (at.phase, at.failures) == (j.Phase.SERVING, 1)
     assert [future.release.version for future in at.futures] == [2, 3]
-    assert at.wants(release(2))
-    at = through(at, j.Learned(release=release(2)), j.Fetched(), j.FutureInstalled(took_ms=0))
-    assert j.pending(at) == (j.AskPermit(from_version=release(1).version, to_version=release(2).version),)
+    assert at.wants(release(3))
+    at = through(at, j.Learned(release=release(3)), j.Fetched(), j.FutureInstalled(took_ms=0))
+    assert j.pending(at) == (j.AskPermit(from_version=release(1).version, to_version=release(3).version),)
     assert [future.install_ms for future in at.futures] == [2.0, 3.0]
 
 
@@ -286,7 +367,7 @@ def test_a_rejected_release_is_never_wanted_again(walks: Walks, data: DataObject
         if isinstance(event, j.Learned):
             known[event.release.sha256] = event.release
         at, _ = j.advance(at, event)
-        assert rejected <= at.rejected
+        assert rejected <= at.rejected or isinstance(event, j.RetryOrdered)
         for sha256 in at.rejected:
             assert not at.wants(known[sha256])
             if at.phase in (j.Phase.SERVING, j.Phase.WAITING):
@@ -316,12 +397,18 @@ def test_what_a_journey_says_of_itself_holds_together(walks: Walks, data: DataOb
         assert [one.release for one in at.completed][len(earlier.completed) :] == (
             [at.running] if isinstance(event, j.Committed) else []
         )
-        # what the object could carry is no future, and an attempt leads to the first that it could not
+        # what the object could carry is no future, and an attempt leads to one that it could not
         assert not at.futures or at.futures[0].install_ms is not None
         if at.upgrade and at.phase is not j.Phase.RETURNING:
-            assert at.upgrade.release == at.futures[0].release
+            touching = [one.release for one in at.futures if one.install_ms is not None]
+            assert at.upgrade.release in touching
+            if at.upgrade.permit:
+                assert list(at.upgrade.way) == touching[: len(at.upgrade.way)]
+            else:
+                assert at.upgrade.release.sha256 not in at.rejected
         assert (at.phase in LEARNING) is bool(at.learning)
         # the server hears of a failure just when there was one
         for command in commands:
             if isinstance(command, j.ReturnPermit):
-                assert (command.failure is None) is isinstance(event, j.Committed)
+                on_the_way = earlier.upgrade is not None and earlier.upgrade.failure is None
+                assert (command.failure is None) is (isinstance(event, j.Committed) and on_the_way)

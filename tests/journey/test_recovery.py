@@ -77,9 +77,11 @@ class Machine:
                 self.serving, self.warm = command.to_version, None
             case j.Resume():
                 self.serving, self.warm = command.version, None
-                self.folders.discard(command.abandoned)
+                self.folders -= set(command.abandoned)
+            case j.Prove():
+                assert self.serving == command.to_version
             case j.Commit():
-                self.folders.discard(command.from_version)
+                self.folders -= {command.from_version, *command.through[:-1]}
             case j.ReturnPermit():
                 self.permits.discard(command.permit)
             case _:
@@ -96,6 +98,7 @@ FAILURES = (
     | j.TransformFailed
     | j.StartFailed
     | j.HandOverFailed
+    | j.Disproven
 )
 #: These leave nothing in service when they fail; of the others half may be done.
 CLEAN = j.FirstStartFailed | j.FutureRefused

@@ -119,7 +119,7 @@ async def spawn(plan: HostPlan) -> AsyncIterator[Spawn]:
         hosts = Hosts(tasks)
 
         async def start(**changes: object) -> HostProcess:
-            started.append(await hosts.spawn(replace(plan, **changes)))  # type: ignore[arg-type]  # any field
+            started.append(await hosts.spawn(replace(plan, **changes), len(started) + 1))  # type: ignore[arg-type]  # any field
             return started[-1]
 
         yield start

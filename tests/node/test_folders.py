@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from segue.errors import OperatorError
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.node.folders import Folders, Identity
+
+NOON = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
 
 
 def identity(system: str = "blockstore", node: str = "n1") -> Identity:
@@ -77,7 +80,7 @@ def test_sockets_have_short_paths_however_deep_the_state_is(tmp_path: Path) -> N
     """A Unix socket's path has at most 107 bytes."""
     deep = tmp_path.joinpath(*["folder-with-a-long-name"] * 8)
     with claimed(deep, identity()) as folders:
-        assert len(str(folders.control(Version(1_000_000)))) < 108
+        assert len(str(folders.control(1_000_000))) < 108
 
 
 def test_discard_removes_whole_folders_and_minds_none(tmp_path: Path) -> None:
@@ -98,11 +101,24 @@ def test_a_past_simulations_folder_outlives_its_object(tmp_path: Path) -> None:
             (folders.states(version) / "transform.json").touch()
         (folders.past(Version(2)) / "names").mkdir(parents=True)
         for _ in range(2):
-            folders.supersede(Version(1))
-            folders.supersede(Version(2))
+            folders.supersede(Version(1), NOON)
+            folders.supersede(Version(2), NOON)
         assert not folders.states(Version(1)).exists()  # nothing came before it
         assert list(folders.states(Version(2)).iterdir()) == [folders.past(Version(2))]
         assert (folders.past(Version(2)) / "names").exists()
+
+
+def test_a_superseded_state_is_kept_until_its_time_has_come(tmp_path: Path) -> None:
+    """Whole, and under a name that tells since when: no file beside it could be lost."""
+    with claimed(tmp_path, identity()) as folders:
+        (folders.object(Version(1)) / "blocks").mkdir(parents=True)
+        folders.supersede(Version(1), NOON)
+        ((kept, since),) = folders.old_states().items()
+        assert (since, list(kept.iterdir())) == (NOON, [kept / "blocks"])
+        folders.remove_old(NOON - timedelta(seconds=1))
+        assert kept.exists()
+        folders.remove_old(NOON)
+        assert folders.old_states() == {}
 
 
 def test_sockets_that_would_be_too_deep_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +136,7 @@ def test_sockets_that_would_be_too_deep_are_refused(tmp_path: Path, monkeypatch:
 def test_a_folder_that_is_let_go_leaves_no_sockets_behind(tmp_path: Path) -> None:
     """Those of processes that died are removed, too."""
     with claimed(tmp_path, identity()) as folders:
-        folders.control(Version(1)).touch()
+        folders.control(1).touch()
     assert not folders.run.exists()
 
 

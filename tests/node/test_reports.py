@@ -9,8 +9,7 @@ from segue import journey
 from segue.journey import Phase
 from segue.model.ids import ClassName, NodeId, SystemName
 from segue.model.usage import OTHERS
-from segue.node.control import AuthorCodeError
-from segue.node.execute import _failure
+from segue.node.control import AuthorCodeError, details_of, one_line
 from segue.node.reports import Reports, heartbeat
 from segue.node.settings import NodeSettings
 
@@ -42,7 +41,7 @@ async def test_counts_of_a_process_of_an_older_segue_are_reported(settings: Node
 
 def test_a_traceback_that_no_encoding_takes_is_reported(settings: NodeSettings) -> None:
     """Python reads a file's name that is no UTF-8 into half characters."""
-    failure = _failure(AuthorCodeError("it broke", "cannot read \udc80"))
-    at = journey.Journey(phase=Phase.SERVING, failure=failure["reason"], failure_details=failure["details"])
+    error = AuthorCodeError("it broke", "cannot read \udc80")
+    at = journey.Journey(phase=Phase.SERVING, failure=one_line(error), failure_details=details_of(error))
     said = heartbeat(settings, at, pid=None, process_reports=()).model_dump_json()
     assert "cannot read" in said

@@ -72,6 +72,23 @@ def node(
         float, typer.Option(help="Seconds that calls in progress have to end when the node upgrades.")
     ] = 30.0,
     transform_timeout_s: Annotated[float, typer.Option(help="Seconds that a transform may take.")] = 3600.0,
+    retries: Annotated[
+        int,
+        typer.Option(
+            help="How often a release that failed on this node is tried again, after 5 s, 10 s, 20 s …; "
+            "then it waits for `segue retry` or for the next release."
+        ),
+    ] = 3,
+    probation_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds after an upgrade in which the end of the new process counts as the release's failure. "
+            "As long, the node holds its permit."
+        ),
+    ] = 10.0,
+    keep_old_s: Annotated[
+        float, typer.Option(help="Seconds that the old version's state is kept after an upgrade; one at most is.")
+    ] = 3600.0,
 ) -> None:
     """Run one node: the application's process, and the agent that upgrades it.
 
@@ -97,6 +114,9 @@ def node(
         park_limit_s=park_limit_s,
         quiesce_timeout_s=quiesce_timeout_s,
         transform_timeout_s=transform_timeout_s,
+        retries=retries,
+        probation_s=probation_s,
+        keep_old_s=keep_old_s,
     )
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

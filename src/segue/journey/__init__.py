@@ -12,6 +12,7 @@ from segue.journey.commands import (
     Fetch,
     HandOver,
     InstallFuture,
+    Prove,
     Quiesce,
     Resume,
     ReturnPermit,
@@ -23,6 +24,7 @@ from segue.journey.commands import (
 from segue.journey.events import (
     Carried,
     Committed,
+    Disproven,
     Event,
     Fetched,
     FetchFailed,
@@ -36,9 +38,12 @@ from segue.journey.events import (
     Learned,
     PermitGranted,
     PermitReturned,
+    Proven,
     Quiesced,
     QuiesceFailed,
+    RestartOrdered,
     Resumed,
+    RetryOrdered,
     Started,
     StartFailed,
     Transformed,
@@ -46,8 +51,9 @@ from segue.journey.events import (
     Warmed,
     WarmFailed,
 )
+from segue.journey.knowing import UnexpectedEventError
 from segue.journey.state import Future, Journey, Phase, Upgrade
-from segue.journey.steps import ANSWERS, UnexpectedEventError, advance, fold, pending
+from segue.journey.steps import ANSWERS, advance, fold, pending
 
 __all__ = [
     "ANSWERS",
@@ -56,6 +62,7 @@ __all__ = [
     "Command",
     "Commit",
     "Committed",
+    "Disproven",
     "Event",
     "Fetch",
     "FetchFailed",
@@ -75,11 +82,15 @@ __all__ = [
     "PermitGranted",
     "PermitReturned",
     "Phase",
+    "Prove",
+    "Proven",
     "Quiesce",
     "QuiesceFailed",
     "Quiesced",
+    "RestartOrdered",
     "Resume",
     "Resumed",
+    "RetryOrdered",
     "ReturnPermit",
     "StartFailed",
     "StartFirst",

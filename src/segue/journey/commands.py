@@ -38,20 +38,22 @@ class InstallFuture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskPermit:
-    """Ask the upgrade server until it grants, or a further release is heard of: `PermitGranted | Learned | FutureLost`.
+    """Ask for leave until it comes: `PermitGranted | Learned | FutureLost | RestartOrdered | RetryOrdered`.
 
     Attributes:
         from_version: the newest version that the node's object answers.
-        to_version: the one after it, which its future simulation answers.
+        to_version: the newest that the node could go to.
+        avoided: versions on the way that the node does not stop at, as it failed to run them.
     """
 
     from_version: Version
     to_version: Version
+    avoided: tuple[Version, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warm:
-    """Start the new process, with all imported and no state open: `Warmed | WarmFailed`."""
+    """Start the new process, and the transforms', with all imported and no state open: `Warmed | WarmFailed`."""
 
     release: Announcement
 
@@ -69,7 +71,7 @@ class Quiesce:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transform:
-    """Make the new folder from the old one: `Transformed | TransformFailed`."""
+    """Make the folder of `release` from that of `from_version`, a step of the way: `Transformed | TransformFailed`."""
 
     from_version: Version
     release: Announcement
@@ -91,11 +93,23 @@ class HandOver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prove:
+    """Watch the new process through its probation: `Proven | Disproven`."""
+
+    to_version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """Put the old version back in service, nothing lost: `Resumed`."""
+    """Put the process from before back in service, nothing lost: `Resumed`.
+
+    Attributes:
+        version: of the release whose code the object is.
+        abandoned: the versions whose new folders are of no use now; none after a restart.
+    """
 
     version: Version
-    abandoned: Version
+    abandoned: tuple[Version, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +117,7 @@ class Commit:
     """Let go of what only the old version needs: `Committed`."""
 
     from_version: Version
-    to_version: Version
+    through: tuple[Version, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +145,7 @@ Command: TypeAlias = (
     | Transform
     | StartObject
     | HandOver
+    | Prove
     | Resume
     | Commit
     | ReturnPermit

@@ -31,7 +31,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchFailed:
-    """A bundle is not here; `final` as in every failure: True if trying this release again is of no use."""
+    """A bundle is not here; `final` as in every failure: True if the node does not try this release again by itself."""
 
     reason: str
     final: bool
@@ -91,10 +91,26 @@ class FutureLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestartOrdered:
+    """Somebody wants the node's process replaced by a new one of the same release."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryOrdered:
+    """Somebody wants the node to try once more what it has given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PermitGranted:
-    """The node may go away now."""
+    """The node may go away now.
+
+    Attributes:
+        permit: the permit's id.
+        to_version: the newest version that it may go to; None for the next one.
+    """
 
     permit: str
+    to_version: Version | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +142,12 @@ class QuiesceFailed:
     """Calls inside did not end in time."""
 
     reason: str
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transformed:
-    """The new folder is complete and on disk: `size_bytes` of it, made in `took_ms` milliseconds."""
+    """One step's new folder is complete and on disk: `size_bytes` of it, made in `took_ms` milliseconds."""
 
     took_ms: float
     size_bytes: int
@@ -172,6 +189,26 @@ class HandOverFailed:
     """The new process could not take the port; it has answered no call."""
 
     reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """The new process has stood its probation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disproven:
+    """The new process ended within its probation.
+
+    Attributes:
+        reason: for the operator.
+        answered: whether it may have answered a call: then there is no way back that would lose nothing.
+    """
+
+    reason: str
+    answered: bool
+    final: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +236,8 @@ Event: TypeAlias = (
     | Carried
     | FutureRefused
     | FutureLost
+    | RestartOrdered
+    | RetryOrdered
     | PermitGranted
     | Warmed
     | WarmFailed
@@ -210,6 +249,8 @@ Event: TypeAlias = (
     | StartFailed
     | HandedOver
     | HandOverFailed
+    | Proven
+    | Disproven
     | Resumed
     | Committed
     | PermitReturned

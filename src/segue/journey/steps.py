@@ -2,19 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, TypeAlias
 
 from segue.journey import commands as do
 from segue.journey import events as on
-from segue.journey.state import Future, Journey, Phase, Upgrade
-from segue.model.ids import Version
-from segue.model.release import Announcement
-
-
-class UnexpectedEventError(AssertionError):
-    """An event came in a phase that has no place for it: a bug of ours, or a journal of somebody else's."""
-
+from segue.journey import knowing as add
+from segue.journey.knowing import UnexpectedEventError
+from segue.journey.state import Journey, Phase
 
 Step: TypeAlias = tuple[Journey, tuple[do.Command, ...]]
 
@@ -40,7 +34,7 @@ def advance(journey: Journey, event: on.Event) -> Step:
     except KeyError:
         raise UnexpectedEventError(f"no row of the table takes {event!r} while {journey.phase.value}") from None
     learnt = learn(journey, event)
-    following = replace(learnt, phase=after or _rest(learnt))
+    following = replace(learnt, phase=after if isinstance(after, Phase) else after(learnt))
     return following, pending(following)
 
 
@@ -58,145 +52,22 @@ def pending(journey: Journey) -> tuple[do.Command, ...]:
     return (command(journey),) if command else ()
 
 
-# What an event adds to what is known.  Each takes (journey, event).
-# mypy cannot see that a row's event is of the row's type; the tests go through every row.
+def _step(journey: Journey) -> do.Transform:
+    """Return the next transform on the way."""
+    upgrade = journey.under_way
+    done = upgrade.transformed
+    before = upgrade.way[done - 1].version if done else journey.object_version
+    return do.Transform(from_version=before, release=upgrade.way[done])
 
 
-def _begin(journey: Journey, event: on.Learned) -> Journey:
-    known = (*event.before, event.release)
-    in_order = all(one.version < two.version for one, two in pairwise(known))
-    if not journey.wants(event.release) or not in_order or (event.before and journey.phase is not Phase.NEW):
-        raise UnexpectedEventError(f"{event!r} is no next step of {journey!r}")
-    learning = replace(journey, learning=known)
-    if journey.futures and journey.futures[0].release.sha256 in journey.rejected:
-        return learning  # what failed is still why the node goes nowhere
-    return replace(learning, failure=None, failure_details="")
+def _after_transform(journey: Journey) -> Phase:
+    upgrade = journey.under_way
+    return Phase.TRANSFORMING if upgrade.transformed < len(upgrade.way) else Phase.STARTING
 
 
-def _nothing(journey: Journey, event: on.Event) -> Journey:  # noqa: ARG001 - rows have one signature
-    return journey
-
-
-def _know(**parts: str) -> Callable[[Journey, Any], Journey]:
-    """Copy fields of the event into the upgrade under way: `{upgrade's field: event's field}`."""
-
-    def learn(journey: Journey, event: object) -> Journey:
-        known = {ours: getattr(event, theirs) for ours, theirs in parts.items()}
-        return replace(journey, upgrade=replace(_upgrade(journey), **known))
-
-    return learn
-
-
-def _first_started(journey: Journey, event: on.FirstStarted) -> Journey:
-    known, version = journey.learning, event.object_version or _learnt(journey).version
-    (running,) = (release for release in known if release.version == version)
-    return replace(
-        journey,
-        running=running,
-        carried=tuple(release for release in known if release.version > version),
-        past=tuple(release for release in known if release.version < version),
-        learning=(),
-        failures=0,
-    )
-
-
-def _future_installed(journey: Journey, event: on.FutureInstalled) -> Journey:
-    release = _learnt(journey)
-    below = tuple(future for future in journey.futures if future.release.version < release.version)
-    above = journey.futures[len(below) :]
-    if above and not event.took_ms:  # it is there, and was: how long that took is known
-        return _attempt(replace(journey, learning=()))
-    installed = Future(release=release, install_ms=event.took_ms)
-    return _attempt(replace(journey, learning=(), futures=(*below, installed, *above[1:])))
-
-
-def _carried(journey: Journey, event: on.Carried) -> Journey:  # noqa: ARG001
-    release = _learnt(journey)
-    if not journey.futures:
-        return replace(journey, learning=(), carried=(*journey.carried, release), failures=0)
-    return _attempt(replace(journey, learning=(), futures=(*journey.futures, Future(release=release, install_ms=None))))
-
-
-def _attempt(journey: Journey) -> Journey:
-    """Begin the upgrade to the next version, if there is one that may be tried."""
-    if journey.upgrade or not journey.futures or journey.futures[0].release.sha256 in journey.rejected:
-        return journey
-    first = journey.futures[0]
-    return replace(journey, upgrade=Upgrade(release=first.release, install_future_ms=first.install_ms))
-
-
-def _committed(journey: Journey, event: on.Committed) -> Journey:  # noqa: ARG001
-    return replace(journey.ahead(), completed=(*journey.completed, _upgrade(journey)), failures=0)
-
-
-def _permit_returned(journey: Journey, event: on.PermitReturned) -> Journey:  # noqa: ARG001
-    at_rest = replace(journey, upgrade=None)
-    if _upgrade(journey).failure is not None:
-        return replace(at_rest, failures=journey.failures + 1)
-    return _attempt(at_rest)
-
-
-def _give_up(journey: Journey, event: Any) -> Journey:
-    """End the attempt for a reason that may pass: the release will be tried again."""
-    upgrade = replace(_upgrade(journey), failure=event.reason)
-    return replace(journey, failure=event.reason, failure_details=_details(event), upgrade=upgrade)
-
-
-def _fail(journey: Journey, event: Any) -> Journey:
-    """End the attempt: for good if the reason lies in the release."""
-    return _reject(_give_up(journey, event), _upgrade(journey).release, event)
-
-
-def _not_learnt(journey: Journey, event: Any) -> Journey:
-    """Go on without what was being fetched, installed or started; nothing was away for it."""
-    failed = _reject(journey, _learnt(journey), event)
-    failures = journey.failures + 1
-    return replace(failed, learning=(), failure=event.reason, failure_details=_details(event), failures=failures)
-
-
-def _first_start_failed(journey: Journey, event: on.FirstStartFailed) -> Journey:
-    return replace(journey, learning=(), failure=event.reason, failures=journey.failures + 1)
-
-
-def _future_lost(journey: Journey, event: on.FutureLost) -> Journey:
-    lost = event.version or Version(journey.version + 1)
-    futures = tuple(future for future in journey.futures if future.release.version < lost)
-    return replace(
-        journey,
-        futures=futures,
-        upgrade=journey.upgrade if futures else None,
-        failure=event.reason,
-        failure_details="",
-        failures=journey.failures + 1,
-    )
-
-
-def _details(event: Any) -> str:
-    return getattr(event, "details", "")
-
-
-def _reject(journey: Journey, release: Announcement, event: Any) -> Journey:
-    return replace(journey, rejected=journey.rejected | {release.sha256}) if event.final else journey
-
-
-def _learnt(journey: Journey) -> Announcement:
-    assert journey.learning, journey
-    return journey.learning[-1]
-
-
-def _upgrade(journey: Journey) -> Upgrade:
-    assert journey.upgrade is not None, journey
-    return journey.upgrade
-
-
-def _release(journey: Journey) -> Announcement:
-    return _upgrade(journey).release
-
-
-def _permit(journey: Journey) -> str:
-    permit = _upgrade(journey).permit
-    assert permit is not None, journey
-    return permit
+def _after_probation(journey: Journey) -> Phase:
+    """Return to the old version only if the new one has answered no call: nothing is lost by that."""
+    return Phase.COMMITTING if journey.upgrade and journey.upgrade.answered else Phase.RESUMING
 
 
 def _rest(journey: Journey) -> Phase:
@@ -204,44 +75,60 @@ def _rest(journey: Journey) -> Phase:
     return Phase.WAITING if journey.upgrade else Phase.SERVING
 
 
-#: `{(phase, event): (next phase, what the event adds)}`: the whole life of a node. A next phase of None is the
-#: one that `_rest` says.
-TABLE: dict[tuple[Phase, type[on.Event]], tuple[Phase | None, Callable[[Journey, Any], Journey]]] = {
+#: A phase, or what names it from all that is known then.
+Following: TypeAlias = Phase | Callable[[Journey], Phase]
+
+#: `{(phase, event): (next phase, what the event adds)}`: the whole life of a node.
+TABLE: dict[tuple[Phase, type[on.Event]], tuple[Following, Callable[[Journey, Any], Journey]]] = {
     # a node that never ran
-    (Phase.NEW, on.Learned): (Phase.FETCHING_FIRST, _begin),
-    (Phase.FETCHING_FIRST, on.Fetched): (Phase.STARTING_FIRST, _nothing),
-    (Phase.FETCHING_FIRST, on.FetchFailed): (Phase.NEW, _not_learnt),
-    (Phase.STARTING_FIRST, on.FirstStarted): (Phase.SERVING, _first_started),
-    (Phase.STARTING_FIRST, on.FirstStartFailed): (Phase.NEW, _first_start_failed),
+    (Phase.NEW, on.Learned): (Phase.FETCHING_FIRST, add.begin),
+    (Phase.FETCHING_FIRST, on.Fetched): (Phase.STARTING_FIRST, add.nothing),
+    (Phase.FETCHING_FIRST, on.FetchFailed): (Phase.NEW, add.not_learnt),
+    (Phase.STARTING_FIRST, on.FirstStarted): (Phase.SERVING, add.first_started),
+    (Phase.STARTING_FIRST, on.FirstStartFailed): (Phase.NEW, add.first_start_failed),
     # releases come, also while the node waits for its permit to an older one
-    (Phase.SERVING, on.Learned): (Phase.FETCHING, _begin),
-    (Phase.WAITING, on.Learned): (Phase.FETCHING, _begin),
-    (Phase.FETCHING, on.Fetched): (Phase.INSTALLING, _nothing),
-    (Phase.FETCHING, on.FetchFailed): (None, _not_learnt),
-    (Phase.INSTALLING, on.FutureInstalled): (None, _future_installed),
-    (Phase.INSTALLING, on.Carried): (None, _carried),
-    (Phase.INSTALLING, on.FutureRefused): (None, _not_learnt),
+    (Phase.SERVING, on.Learned): (Phase.FETCHING, add.begin),
+    (Phase.WAITING, on.Learned): (Phase.FETCHING, add.begin),
+    (Phase.FETCHING, on.Fetched): (Phase.INSTALLING, add.nothing),
+    (Phase.FETCHING, on.FetchFailed): (_rest, add.not_learnt),
+    (Phase.INSTALLING, on.FutureInstalled): (_rest, add.future_installed),
+    (Phase.INSTALLING, on.Carried): (_rest, add.carried),
+    (Phase.INSTALLING, on.FutureRefused): (_rest, add.not_learnt),
     # an upgrade: nothing is away yet
-    (Phase.WAITING, on.PermitGranted): (Phase.WARMING, _know(permit="permit")),
-    (Phase.WAITING, on.FutureLost): (None, _future_lost),
-    (Phase.WARMING, on.Warmed): (Phase.QUIESCING, _know(new_pid="pid")),
-    (Phase.WARMING, on.WarmFailed): (Phase.RESUMING, _fail),
+    (Phase.WAITING, on.PermitGranted): (Phase.WARMING, add.granted),
+    (Phase.WAITING, on.FutureLost): (_rest, add.future_lost),
+    (Phase.WARMING, on.Warmed): (Phase.QUIESCING, add.know(new_pid="pid")),
+    (Phase.WARMING, on.WarmFailed): (Phase.RESUMING, add.fail),
     # the node is away
-    (Phase.QUIESCING, on.Quiesced): (Phase.TRANSFORMING, _know(old_pid="pid", quiesced_at="at")),
-    (Phase.QUIESCING, on.QuiesceFailed): (Phase.RESUMING, _give_up),
-    (Phase.TRANSFORMING, on.Transformed): (
-        Phase.STARTING,
-        _know(transform_ms="took_ms", transform_bytes="size_bytes"),
-    ),
-    (Phase.TRANSFORMING, on.TransformFailed): (Phase.RESUMING, _fail),
-    (Phase.STARTING, on.Started): (Phase.HANDING_OVER, _nothing),
-    (Phase.STARTING, on.StartFailed): (Phase.RESUMING, _fail),
-    (Phase.HANDING_OVER, on.HandedOver): (Phase.COMMITTING, _know(new_pid="pid", serving_at="at")),
-    (Phase.HANDING_OVER, on.HandOverFailed): (Phase.RESUMING, _give_up),
+    (Phase.QUIESCING, on.Quiesced): (Phase.TRANSFORMING, add.know(old_pid="pid", quiesced_at="at")),
+    (Phase.QUIESCING, on.QuiesceFailed): (Phase.RESUMING, add.fail),
+    (Phase.TRANSFORMING, on.Transformed): (_after_transform, add.transformed),
+    (Phase.TRANSFORMING, on.TransformFailed): (Phase.RESUMING, add.fail),
+    (Phase.STARTING, on.Started): (Phase.HANDING_OVER, add.nothing),
+    (Phase.STARTING, on.StartFailed): (Phase.RESUMING, add.fail),
+    (Phase.HANDING_OVER, on.HandedOver): (Phase.PROVING, add.know(new_pid="pid", serving_at="at")),
+    (Phase.HANDING_OVER, on.HandOverFailed): (Phase.RESUMING, add.fail),
+    (Phase.PROVING, on.Proven): (Phase.COMMITTING, add.nothing),
+    (Phase.PROVING, on.Disproven): (_after_probation, add.disproven),
     # the node is back, on one version or the other
-    (Phase.RESUMING, on.Resumed): (Phase.RETURNING, _nothing),
-    (Phase.COMMITTING, on.Committed): (Phase.RETURNING, _committed),
-    (Phase.RETURNING, on.PermitReturned): (None, _permit_returned),
+    (Phase.RESUMING, on.Resumed): (Phase.RETURNING, add.nothing),
+    (Phase.COMMITTING, on.Committed): (Phase.RETURNING, add.committed),
+    (Phase.RETURNING, on.PermitReturned): (_rest, add.permit_returned),
+    # the operator's hand
+    (Phase.SERVING, on.RetryOrdered): (_rest, add.retry),
+    (Phase.WAITING, on.RetryOrdered): (_rest, add.retry),
+    (Phase.SERVING, on.RestartOrdered): (Phase.RESTART_WARMING, add.nothing),
+    (Phase.WAITING, on.RestartOrdered): (Phase.RESTART_WARMING, add.nothing),
+    # the process is replaced by another of the same release
+    (Phase.RESTART_WARMING, on.Warmed): (Phase.RESTART_QUIESCING, add.nothing),
+    (Phase.RESTART_WARMING, on.WarmFailed): (Phase.RESTART_RESUMING, add.not_restarted),
+    (Phase.RESTART_QUIESCING, on.Quiesced): (Phase.RESTART_STARTING, add.nothing),
+    (Phase.RESTART_QUIESCING, on.QuiesceFailed): (Phase.RESTART_RESUMING, add.not_restarted),
+    (Phase.RESTART_STARTING, on.Started): (Phase.RESTART_HANDING_OVER, add.nothing),
+    (Phase.RESTART_STARTING, on.StartFailed): (Phase.RESTART_RESUMING, add.not_restarted),
+    (Phase.RESTART_HANDING_OVER, on.HandedOver): (_rest, add.restarted),
+    (Phase.RESTART_HANDING_OVER, on.HandOverFailed): (Phase.RESTART_RESUMING, add.not_restarted),
+    (Phase.RESTART_RESUMING, on.Resumed): (_rest, add.nothing),
 }
 
 #: `{phase: the command that leads out of it}`; a phase that is not here is a rest.
@@ -249,18 +136,24 @@ COMMANDS: dict[Phase, Callable[[Journey], do.Command]] = {
     Phase.FETCHING_FIRST: lambda at: do.Fetch(releases=at.learning),
     Phase.STARTING_FIRST: lambda at: do.StartFirst(releases=at.learning),
     Phase.FETCHING: lambda at: do.Fetch(releases=at.learning),
-    Phase.INSTALLING: lambda at: do.InstallFuture(release=_learnt(at)),
-    Phase.WAITING: lambda at: do.AskPermit(from_version=at.version, to_version=_release(at).version),
-    Phase.WARMING: lambda at: do.Warm(release=_release(at)),
+    Phase.INSTALLING: lambda at: do.InstallFuture(release=at.learnt),
+    Phase.WAITING: lambda at: do.AskPermit(from_version=at.version, to_version=at.reach, avoided=at.avoided),
+    Phase.WARMING: lambda at: do.Warm(release=at.under_way.release),
     Phase.QUIESCING: lambda at: do.Quiesce(version=at.object_version),
-    Phase.TRANSFORMING: lambda at: do.Transform(from_version=at.object_version, release=_release(at)),
-    Phase.STARTING: lambda at: do.StartObject(release=_release(at)),
-    Phase.HANDING_OVER: lambda at: do.HandOver(from_version=at.object_version, to_version=_release(at).version),
-    Phase.RESUMING: lambda at: do.Resume(version=at.object_version, abandoned=_release(at).version),
-    Phase.COMMITTING: lambda at: do.Commit(from_version=at.object_version, to_version=_release(at).version),
+    Phase.TRANSFORMING: _step,
+    Phase.STARTING: lambda at: do.StartObject(release=at.under_way.release),
+    Phase.HANDING_OVER: lambda at: do.HandOver(from_version=at.object_version, to_version=at.under_way.release.version),
+    Phase.PROVING: lambda at: do.Prove(to_version=at.under_way.release.version),
+    Phase.RESUMING: lambda at: do.Resume(version=at.object_version, abandoned=at.under_way.versions),
+    Phase.COMMITTING: lambda at: do.Commit(from_version=at.object_version, through=at.under_way.versions),
     Phase.RETURNING: lambda at: do.ReturnPermit(
-        permit=_permit(at), failure=_upgrade(at).failure, final=_release(at).sha256 in at.rejected
+        permit=at.under_way.held, failure=at.under_way.failure, final=at.under_way.release.sha256 in at.rejected
     ),
+    Phase.RESTART_WARMING: lambda at: do.Warm(release=at.runs),
+    Phase.RESTART_QUIESCING: lambda at: do.Quiesce(version=at.object_version),
+    Phase.RESTART_STARTING: lambda at: do.StartObject(release=at.runs),
+    Phase.RESTART_HANDING_OVER: lambda at: do.HandOver(from_version=at.object_version, to_version=at.object_version),
+    Phase.RESTART_RESUMING: lambda at: do.Resume(version=at.object_version, abandoned=()),
 }
 
 #: `{command: the events that answer it}`: whoever runs the command returns exactly one of these.
@@ -268,12 +161,13 @@ ANSWERS: dict[type[do.Command], tuple[type[on.Event], ...]] = {
     do.Fetch: (on.Fetched, on.FetchFailed),
     do.StartFirst: (on.FirstStarted, on.FirstStartFailed),
     do.InstallFuture: (on.FutureInstalled, on.Carried, on.FutureRefused),
-    do.AskPermit: (on.PermitGranted, on.Learned, on.FutureLost),
+    do.AskPermit: (on.PermitGranted, on.Learned, on.FutureLost, on.RestartOrdered, on.RetryOrdered),
     do.Warm: (on.Warmed, on.WarmFailed),
     do.Quiesce: (on.Quiesced, on.QuiesceFailed),
     do.Transform: (on.Transformed, on.TransformFailed),
     do.StartObject: (on.Started, on.StartFailed),
     do.HandOver: (on.HandedOver, on.HandOverFailed),
+    do.Prove: (on.Proven, on.Disproven),
     do.Resume: (on.Resumed,),
     do.Commit: (on.Committed,),
     do.ReturnPermit: (on.PermitReturned,),

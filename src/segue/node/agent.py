@@ -19,6 +19,8 @@ from segue.node.handover import check_free
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.journal import Journal
 from segue.node.news import News
+from segue.node.placement import Placement
+from segue.node.processes import Processes
 from segue.node.reports import Reports, heartbeat
 from segue.node.settings import NodeSettings
 from segue.wire.client import UpgradeServer
@@ -27,8 +29,18 @@ logger = logging.getLogger(__name__)
 
 #: Phases in which the version that owns the state must be serving.
 _SERVES_CURRENT = frozenset(
-    {Phase.SERVING, Phase.FETCHING, Phase.INSTALLING, Phase.WAITING, Phase.WARMING, Phase.RETURNING}
+    {
+        Phase.SERVING,
+        Phase.FETCHING,
+        Phase.INSTALLING,
+        Phase.WAITING,
+        Phase.WARMING,
+        Phase.RETURNING,
+        Phase.RESTART_WARMING,
+    }
 )
+#: So often in a row a node at rest tries to serve before it looks whether a release, or an order, may help.
+_TRIES = 3
 #: Between two reports at least, however much callers claim.
 _REPORT_GAP_S = 0.1
 
@@ -60,7 +72,7 @@ class Agent:
             raise OperatorError(
                 f"{folders.journal} has a gap ({error}): put back the whole file, or start the node on a new folder"
             ) from error
-        self._executor: Executor | None = None
+        self._processes: Processes | None = None
         self._news = News(server, settings.system)
         self._report_now = asyncio.Event()
 
@@ -74,47 +86,58 @@ class Agent:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._executor = Executor(
+                placement = Placement(self._settings, self._folders)
+                self._processes = processes = Processes(
+                    placement=placement,
+                    folders=self._folders,
+                    hosts=Hosts(tasks),
+                    watch=lambda host: self._watch(host, tasks),
+                )
+                executor = Executor(
                     settings=self._settings,
                     folders=self._folders,
                     server=self._server,
-                    hosts=Hosts(tasks),
+                    placement=placement,
+                    processes=processes,
                     news=self._news,
-                    watch=lambda host: self._watch(host, tasks),
+                    learn=self._next,
                     clock=self._clock,
                 )
-                await self._travel(self._executor, tasks)
+                await self._travel(executor, processes, tasks)
         except asyncio.CancelledError:
             # Told to end, and only then: an agent that fails leaves the application in service.
             logger.info("told to end: the application ends as well")
-            if self._executor:
-                await self._stop_processes(self._executor)
+            if self._processes:
+                await self._processes.end_all()
             raise
         finally:
             self._journal.close()
 
-    async def _travel(self, executor: Executor, tasks: asyncio.TaskGroup) -> None:
+    async def _travel(self, executor: Executor, processes: Processes, tasks: asyncio.TaskGroup) -> None:
         """Go from event to event, for ever."""
-        # What is being replaced may still forward calls; what an upgrade leads to may be there already.
-        known = {release.version for release in (*self._at.past, *self._at.learning)} | {self._at.object_version}
-        if self._at.upgrade:
-            known.add(self._at.upgrade.release.version)
-        await executor.adopt(sorted(version for version in known if version > 0))
-        if not executor.running and not executor.leaving:
+        await processes.adopt()
+        if not processes.running and not processes.leaving:
             check_free(self._settings.address)
-        tasks.create_task(self._report(executor))
+        tasks.create_task(self._report(processes))
         if self._at.phase is Phase.NEW:
             logger.info("waiting for a release of system %s", self._settings.system)
         else:
             logger.info("goes on: %s", log_words(self._at))
         while True:
-            if self._at.phase in _SERVES_CURRENT:
-                await executor.bring_back(self._at)
+            down = self._at.phase in _SERVES_CURRENT and not await self._serve(executor, processes)
             for command in journey.pending(self._at):
                 self._record(await executor.run(command, self._at))
                 break
             else:
-                await self._rest()
+                await self._rest(processes.next_wait_s if down else None)
+
+    async def _serve(self, executor: Executor, processes: Processes) -> bool:
+        """Have the version that owns the state serve; False if it cannot be had, and something else may help."""
+        given_up = self._at.phase is not Phase.RETURNING or (self._at.upgrade and self._at.upgrade.failure)
+        host = await processes.bring_back(self._at, tries=_TRIES if given_up else None)
+        if host is not None and self._at.phase is Phase.SERVING:
+            await executor.install_lost(host, self._at)
+        return host is not None
 
     def _record(self, event: journey.Event) -> None:
         """Put the event into the journal, and only then follow it."""
@@ -125,22 +148,26 @@ class Agent:
         self._report_now.set()
         if isinstance(event, journey.FirstStartFailed):
             raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
-        if self._at.failures != before.failures:
+        if (self._at.failed, self._at.failures) != (before.failed, before.failures):
             self._news.put_off(self._at.failures, _tried(before))
 
-    async def _rest(self) -> None:
-        """Wait until something is new, and enter the release that the node wants, if there is one."""
-        await self._news.wait()
-        learned = await self._news.next(self._at)
-        if learned:
-            self._record(learned)
+    async def _rest(self, limit_s: float | None) -> None:
+        """Wait until something is new, and enter it; `limit_s` is when to try again to serve."""
+        await self._news.wait(limit_s)
+        event = await self._next(self._at)
+        if event:
+            self._record(event)
 
-    async def _report(self, executor: Executor) -> None:
+    async def _next(self, at: journey.Journey) -> journey.Event | None:
+        """Return what there is to do next for a node that is at rest or waits: a release that it wants."""
+        return await self._news.next(at)
+
+    async def _report(self, processes: Processes) -> None:
         """Report to the upgrade server, now and then and whenever something happened."""
         reachable = True
         while True:
             try:
-                await self._report_once(executor)
+                await self._report_once(processes)
                 reachable = True
             except SegueError as error:
                 if reachable:
@@ -152,9 +179,9 @@ class Agent:
                     await self._report_now.wait()
             self._report_now.clear()
 
-    async def _report_once(self, executor: Executor) -> None:
-        gathered = await self._reports.gather((*executor.leaving, *executor.running.values()))
-        serving = executor.running.get(self._at.object_version)
+    async def _report_once(self, processes: Processes) -> None:
+        gathered = await self._reports.gather((*processes.leaving, *processes.running.values()))
+        serving = processes.running.get(self._at.generation)
         pid = serving.pid if serving else None
         message = heartbeat(self._settings, self._at, pid=pid, process_reports=gathered.reports)
         reply = await self._server.heartbeat(self._settings.system, self._settings.node_id, message)
@@ -175,15 +202,9 @@ class Agent:
                 claims = await host.claims(claims)
                 self._report_now.set()
         await host.ended()
-        if self._executor:
-            self._executor.forget(host)
+        if self._processes:
+            self._processes.forget(host)
         self._news.wake()
-
-    async def _stop_processes(self, executor: Executor) -> None:
-        """End the application's processes, since nobody would look after them."""
-        async with asyncio.TaskGroup() as ends:
-            for host in (*executor.running.values(), *executor.leaving):
-                ends.create_task(host.end())
 
 
 async def run_agent(settings: NodeSettings, clock: Clock) -> None:

@@ -6,6 +6,7 @@ closes its connections, so a question that is left open also tells of the other 
 
 import asyncio
 import json
+import logging
 import socket
 import struct
 import traceback
@@ -15,11 +16,15 @@ from typing import Any, TypeAlias
 
 from segue.errors import PeerError, ReleaseError, SegueError, is_passing
 
+logger = logging.getLogger(__name__)
+
 #: What answers a question: takes its name and its arguments, returns what crosses as JSON.
 Answer: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 #: A line holds counts of calls, or a traceback: far below this.
 LINE_LIMIT_BYTES = 16 * 2**20
+#: Of a traceback, so many characters are kept and reported.
+_DETAILS_LIMIT = 16_000
 
 
 class AuthorCodeError(ReleaseError):
@@ -136,6 +141,19 @@ def peer_pid(path: Path) -> int | None:
         pid: int
         pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
         return pid
+
+
+def reason_of(error: Exception) -> str:
+    """Log what is behind `error`, and return it in one line."""
+    details = getattr(error, "details", "")
+    logger.error("%s%s", error, f"\n{details}" if details else "")
+    return one_line(error)
+
+
+def details_of(error: Exception) -> str:
+    """Return the end of the traceback in the process that failed, as any encoding takes it; "" if there is none."""
+    details: str = getattr(error, "details", "")
+    return details.encode("utf-8", "backslashreplace").decode()[-_DETAILS_LIMIT:]
 
 
 def one_line(error: BaseException) -> str:

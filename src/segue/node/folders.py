@@ -6,6 +6,8 @@
     STATE/states/N/object/         the persistent state of version N's object
     STATE/states/N/past/           what the past simulation keeps that release N brought; it outlives the object
     STATE/states/N/transform.json  what the transform that made them reported
+    STATE/states/N/answered        there once version N's object may have answered a call: the old one's state is old
+    STATE/old/N-TIME/              what version N's object kept, which was superseded at TIME (Unix seconds)
     STATE/future/N/                what the future simulation of version N keeps
     STATE/making/                  transforms' work; becomes states/N in one rename
     STATE/usage/                   last counts of processes that ended, until they are reported
@@ -22,6 +24,7 @@ import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from segue.errors import OperatorError
@@ -58,7 +61,7 @@ class Folders:
     def __init__(self, state: Path, identity: Identity) -> None:
         self.root = state.absolute()
         try:
-            for name in ("releases", "states", "future", "making", "usage"):
+            for name in ("releases", "states", "old", "future", "making", "usage"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             self._lock = (self.root / "lock").open("w")
         except OSError as error:
@@ -79,6 +82,11 @@ class Folders:
     def journal(self) -> Path:
         """The journal's file."""
         return self.root / "journal.jsonl"
+
+    @property
+    def old(self) -> Path:
+        """Where superseded states are kept for a while."""
+        return self.root / "old"
 
     @property
     def usage(self) -> Path:
@@ -110,13 +118,21 @@ class Folders:
         """Where transforms work, each in a folder of its own."""
         return self.root / "making"
 
-    def control(self, version: Version) -> Path:
-        """The control socket of the process that runs version."""
-        return self.run / f"{version}.control"
+    def made(self, version: Version) -> Path:
+        """What the transform that made version's state reported; not there where no transform made it."""
+        return self.states(version) / "transform.json"
 
-    def peer(self, version: Version) -> Path:
-        """The socket on which the process that runs version takes forwarded calls."""
-        return self.run / f"{version}.peer"
+    def answered(self, version: Version) -> Path:
+        """There once version's object may have answered a call."""
+        return self.states(version) / "answered"
+
+    def control(self, generation: int) -> Path:
+        """The control socket of the node's process number `generation`."""
+        return self.run / f"{generation}.control"
+
+    def peer(self, generation: int) -> Path:
+        """The socket on which the node's process number `generation` takes forwarded calls."""
+        return self.run / f"{generation}.peer"
 
     def discard(self, folder: Path) -> None:
         """Remove `folder` if it is there; a crash in the middle leaves nothing that could be taken for it."""
@@ -127,15 +143,44 @@ class Folders:
         sync_path(folder.parent)
         _remove(trash)
 
-    def supersede(self, version: Version) -> None:
-        """Remove what only version's object needed: its past simulation keeps its folder. Safe to run twice."""
-        folder, past = self.states(version), self.past(version)
-        if not past.exists():
+    def supersede(self, version: Version, at: datetime) -> None:
+        """Put away what version's object kept; its past simulation keeps its folder. Safe to run twice.
+
+        Args:
+            version: whose object nobody will start again.
+            at: the time that the kept folder's name tells.
+        """
+        folder, past, kept = self.states(version), self.past(version), self.object(version)
+        if kept.exists():
+            kept.rename(self.old / f"{version}-{int(at.timestamp())}")
+            sync_path(self.old)
+            sync_path(folder)
+        self.strip(version)
+        if folder.exists() and not past.exists():
             self.discard(folder)
-            return
-        for entry in list(folder.iterdir()):
-            if entry != past:
+
+    def strip(self, version: Version) -> None:
+        """Remove what only version's object needed, its state too: its past simulation keeps its folder."""
+        folder = self.states(version)
+        for entry in list(folder.iterdir()) if folder.exists() else ():
+            if entry != self.past(version):
                 self.discard(entry)
+
+    def old_states(self) -> dict[Path, datetime]:
+        """Return the superseded states that are kept, and since when."""
+        found = {}
+        for path in sorted(self.old.iterdir()):
+            _, _, seconds = path.name.rpartition("-")
+            if seconds.isdecimal():
+                found[path] = datetime.fromtimestamp(int(seconds), UTC)
+        return found
+
+    def remove_old(self, before: datetime) -> None:
+        """Remove the superseded states that are kept since `before` or longer."""
+        for path, since in self.old_states().items():
+            if since <= before:
+                logger.info("%s is removed: it was kept since %s", path, since.isoformat())
+                self.discard(path)
 
     def close(self) -> None:
         """Let another agent have the folder; the folder of the sockets goes if no process is left in it."""

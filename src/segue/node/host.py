@@ -31,6 +31,7 @@ from segue.node import handover
 from segue.node.control import listen
 from segue.node.objects import Objects
 from segue.node.plan import Carry, Future, HostPhase, HostPlan, ReleasePlan, Stage
+from segue.release.durable import sync_path
 
 logger = logging.getLogger(__name__)
 
@@ -158,8 +159,18 @@ class Host:
                     await listener.stop(0)
                 raise PeerError(f"the port cannot be taken: {error}") from error
             self._listener = listener
+        self._leave_word()
         self._dispatch.resume()
         self.phase = HostPhase.SERVING
+
+    def _leave_word(self) -> None:
+        """Have it on disk that calls may have been answered, before the first is."""
+        if self._plan.answered is not None:
+            word = Path(self._plan.answered)
+            if not word.exists():
+                word.touch()
+                sync_path(word)
+                sync_path(word.parent)
 
     async def install(self, future: Future) -> dict[str, Any]:
         """Have a newer version's calls answered, and say how long that took; if it fails, all is as before."""

@@ -35,7 +35,7 @@ class HostProcess:
     """One process of the application, whether this agent started it or found it.
 
     Args:
-        version: the version that it runs.
+        generation: its number among the node's processes.
         control: its control socket.
         pid: its process id.
 
@@ -43,8 +43,8 @@ class HostProcess:
         ProcessLookupError: there is no such process.
     """
 
-    def __init__(self, *, version: Version, control: Path, pid: int) -> None:
-        self.version = version
+    def __init__(self, *, generation: int, control: Path, pid: int) -> None:
+        self.generation = generation
         self.pid = pid
         self._control = control
         # Unlike its id, this is never another process's (pidfd_open(2)).
@@ -124,7 +124,7 @@ class HostProcess:
             await self.ended()
 
     def __repr__(self) -> str:
-        return f"HostProcess(version={self.version}, pid={self.pid})"
+        return f"HostProcess(generation={self.generation}, pid={self.pid})"
 
     async def _ask(self, question: str, wait_s: float | None, **arguments: Any) -> dict[str, Any]:
         return await ask(self._control, question, wait_s=wait_s, **arguments)
@@ -140,8 +140,12 @@ class Hosts:
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
 
-    async def spawn(self, plan: HostPlan) -> HostProcess:
+    async def spawn(self, plan: HostPlan, generation: int) -> HostProcess:
         """Start a process and return it, listening for the agent but with nothing imported.
+
+        Args:
+            plan: what it is told.
+            generation: its number; its control socket goes by it.
 
         Raises:
             HostFaultError: it ended before it was ready, or was not ready in time; its log says why.
@@ -169,17 +173,24 @@ class Hosts:
                 process.kill()
             raise HostFaultError("the application's process did not come up; its log says why")
         try:
-            return HostProcess(version=plan.own.version, control=Path(plan.control), pid=process.pid)
+            return HostProcess(generation=generation, control=Path(plan.control), pid=process.pid)
         except ProcessLookupError:
             raise HostFaultError("the application's process ended as soon as it had come up") from None
 
-    async def find(self, version: Version, control: Path) -> HostProcess | None:
-        """Return the process of an earlier agent that listens at `control`, if there is one, however busy it is."""
-        pid = peer_pid(control)
-        try:
-            return HostProcess(version=version, control=control, pid=pid) if pid else None
-        except ProcessLookupError:
-            return None
+    def find(self, run: Path) -> list[HostProcess]:
+        """Return the processes that an earlier agent left, however busy they are, oldest first.
+
+        Args:
+            run: the folder of the node's sockets.
+        """
+        found = []
+        controls = {int(path.stem): path for path in run.glob("*.control") if path.stem.isdecimal()}
+        for generation, control in sorted(controls.items()):
+            pid = peer_pid(control)
+            if pid is not None:
+                with suppress(ProcessLookupError):
+                    found.append(HostProcess(generation=generation, control=control, pid=pid))
+        return found
 
 
 async def _reap(process: asyncio.subprocess.Process) -> None:

@@ -1,6 +1,7 @@
 """What goes where on one node: the plans of processes and transforms, from releases, folders and settings."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from segue.errors import ReleaseError
 from segue.journey import Journey
@@ -45,8 +46,9 @@ class Placement:
             max_connection_age_s=settings.max_connection_age_s,
             max_message_bytes=settings.max_message_mib << 20,
             park_limit_s=settings.park_limit_s,
-            control=str(folders.control(version)),
-            peer=str(folders.peer(version)),
+            control=str(folders.control(at.generation)),
+            peer=str(folders.peer(at.generation)),
+            answered=str(folders.answered(version)) if folders.made(version).exists() else None,
             usage=str(folders.usage),
             releases=tuple(self._release_plan(release) for release in self._touching((*at.past, at.running))),
         )
@@ -81,9 +83,14 @@ class Placement:
         self._class_in(releases[-1])
         return self._touching(releases)[-1].version
 
-    def transform_task(self, release: Announcement, at: Journey) -> TransformTask:
-        """Return what the transform from what the node runs to `release` reads."""
+    def transform_tasks(self, at: Journey) -> dict[Version, TransformTask]:
+        """Return what the transforms on the way of the upgrade under way read: `{version that is made: task}`."""
         assert at.running is not None, at
+        assert at.upgrade is not None, at
+        steps = pairwise((at.running, *at.upgrade.way))
+        return {release.version: self._transform_task(previous, release) for previous, release in steps}
+
+    def _transform_task(self, previous: Announcement, release: Announcement) -> TransformTask:
         upgrade = self._class_in(release).upgrade
         if upgrade is None:
             raise ReleaseError(f"release {release.version} has no upgrade of class {self._settings.class_name}")
@@ -92,9 +99,9 @@ class Placement:
             function=upgrade.transform,
             release=self._folders.release(release.sha256),
             version=release.version,
-            previous=self._folders.release(at.running.sha256),
-            previous_version=at.object_version,
-            old=self._folders.object(at.object_version),
+            previous=self._folders.release(previous.sha256),
+            previous_version=previous.version,
+            old=self._folders.object(previous.version),
             simulation=simulation if simulation.exists() else None,
         )
 

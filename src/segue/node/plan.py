@@ -73,6 +73,8 @@ class HostPlan:
         control: path of the Unix socket that the agent speaks to.
         peer: path of the Unix socket that a process being replaced forwards calls to.
         usage: path of the file that keeps the last counts of calls when the process ends.
+        answered: path of the file to be on disk before the first call is answered, if it is not there already;
+            None if there is no way back that a call could close.
         releases: those that touch the node's class, oldest first: the last is what this process runs, and
             the others' calls it answers by past simulations.
     """
@@ -90,6 +92,7 @@ class HostPlan:
     control: str
     peer: str
     usage: str
+    answered: str | None = None
     releases: tuple[ReleasePlan, ...]
 
     @property

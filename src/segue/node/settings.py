@@ -33,6 +33,9 @@ class NodeSettings:
         park_limit_s: seconds that a call waits for a version that is not answered yet, if its deadline allows.
         quiesce_timeout_s: seconds that calls inside have to end when the node goes away.
         transform_timeout_s: seconds that a transform may take.
+        retries: how often a release that failed on this node is tried again, before it waits for the operator.
+        probation_s: seconds after an upgrade in which an end of the new process counts as the release's failure.
+        keep_old_s: seconds that the old version's state is kept after a commit.
     """
 
     server_url: str
@@ -50,12 +53,18 @@ class NodeSettings:
     park_limit_s: float = 30.0
     quiesce_timeout_s: float = 30.0
     transform_timeout_s: float = 3600.0
+    retries: int = 3
+    probation_s: float = 10.0
+    keep_old_s: float = 3600.0
 
     def __post_init__(self) -> None:
         unlabelled_default(self.unlabelled)
         for name in ("poll_s", "max_connection_age_s", "park_limit_s", "quiesce_timeout_s", "transform_timeout_s"):
             if getattr(self, name) <= 0:
                 raise OperatorError(f"{name} is {getattr(self, name)}: it must be more than 0 seconds")
+        for name in ("retries", "probation_s", "keep_old_s"):
+            if getattr(self, name) < 0:
+                raise OperatorError(f"{name} is {getattr(self, name)}: it must be 0 or more")
         if not 1 <= self.max_message_mib <= _MESSAGE_LIMIT_MIB:
             raise OperatorError(
                 f"max_message_mib is {self.max_message_mib}: it must be a whole number from 1 to {_MESSAGE_LIMIT_MIB}"

@@ -106,17 +106,19 @@ class HeartbeatReply(Message):
 
 
 class PermitRequest(Message):
-    """A node asks to go away for an upgrade."""
+    """A node asks to go away for an upgrade, to `to_version` at most, and to none of `avoided`."""
 
     class_name: Name
     from_version: ReleaseVersion
     to_version: ReleaseVersion
+    avoided: tuple[ReleaseVersion, ...] = ()
 
 
 class PermitAnswer(Message):
-    """Granted, with the permit's id; or not yet, with the reason in words and when to ask again."""
+    """Granted, with the permit's id and how far it leads; or not yet, with the reason and when to ask again."""
 
     permit: str | None
+    to_version: ReleaseVersion | None = None
     reason: str
     retry_after_s: Annotated[float, Field(ge=0)] = 1.0
 
