@@ -20,6 +20,7 @@ def fact(
     version: int = 1,
     seen: float = 0,
     away: float | None = None,
+    away_over: tuple[int, int] | None = None,
     waits: float | None = None,
     upgraded: float | None = None,
     failed: bool = False,
@@ -40,6 +41,8 @@ def fact(
         waits_since=ago(waits),
         upgraded_at=ago(upgraded),
         failed=failed,
+        away_from=Version(away_over[0]) if away_over else None,
+        away_to=Version(away_over[1]) if away_over else None,
     )
 
 

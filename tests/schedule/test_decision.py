@@ -294,6 +294,18 @@ class TestCanary:
         fleet = Fleet.of(ClassName("BlockNode"), Version(3), facts)
         assert decide(fleet, self.RULES, noon).grants == ("n1",)
 
+    @pytest.mark.parametrize(
+        ("over", "is_canary"), [((1, 4), True), ((2, 4), True), ((1, 3), True), ((1, 2), False), ((3, 4), False)]
+    )
+    def test_a_node_that_passes_through_the_target_is_its_canary(
+        self, fact: Fact, noon: datetime, over: tuple[int, int], is_canary: bool
+    ) -> None:
+        """Whatever it said last that it serves: its permit says which releases it goes through."""
+        for says in over:
+            facts = (fact("n3", version=says, away=9, away_over=over), fact("n1", version=2, waits=2))
+            decision = decide(Fleet.of(ClassName("BlockNode"), Version(3), facts), self.RULES, noon)
+            assert texts(decision) == ({"n1": "canary n3 is away"} if is_canary else {})
+
     def test_a_canary_that_fell_silent_in_its_soak_holds_the_others(self, decided: Decide, fact: Fact) -> None:
         decision = decided(self.RULES, fact("n3", version=2, upgraded=99, seen=70), fact("n1", waits=2))
         assert texts(decision) == {"n1": "canary n3 has not been seen since 11:58:50 UTC"}

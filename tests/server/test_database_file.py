@@ -109,7 +109,7 @@ def test_a_database_of_another_schema_is_refused_and_left_alone(tmp_path: Path, 
     with closing(sqlite3.connect(path)) as raw:
         raw.execute(statement)
         raw.commit()
-    with pytest.raises(OperatorError, match=r"has schema \d, this version of segue reads 3: choose another data"):
+    with pytest.raises(OperatorError, match=r"has schema \d, this version of segue reads 4: choose another data"):
         SqlStore(path)
     with closing(sqlite3.connect(path)) as raw:
         assert raw.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'nodes'").fetchone() == (0,)

@@ -221,9 +221,9 @@ async def test_a_node_on_its_way_asks_for_the_next_version(bench: Bench) -> None
 @pytest.mark.parametrize(
     ("since", "to", "cls", "status", "message"),
     [
-        (1, 3, "BlockNode", 409, "asks to go from 1 to 3: its next step is from 1 to 2"),
+        (1, 3, "BlockNode", 404, "blockstore has no release 3, the newest is 2: publish it first"),
         (2, 3, "BlockNode", 409, "runs version 1 by its last heartbeat, and asks to go from 2 to 3"),
-        (1, 1, "BlockNode", 409, "its next step is from 1 to 2"),
+        (1, 1, "BlockNode", 409, "its next step is from 1 to a later one"),
         (1, 2, "Edge", 409, "node n1 runs class BlockNode by its last heartbeat, and asks for Edge"),
     ],
 )

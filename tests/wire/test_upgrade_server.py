@@ -113,4 +113,4 @@ async def test_requests_are_as_the_server_documents_them() -> None:
     async with UpgradeServer(URL + "/", transport=httpx.MockTransport(handle)) as upgrades:
         await upgrades.return_permit(SYSTEM, NodeId("n1"), "p1", "why", final=True)
     path = f"{URL}/v1/systems/blockstore/nodes/n1/permits/p1/return"
-    assert seen == [("POST", path, b'{"failure":"why","final":true}')]
+    assert seen == [("POST", path, b'{"failure":"why","final":true,"failed_version":null}')]

@@ -22,6 +22,9 @@ class NodeFact:
         attributes: what its operator said of it, such as `{"zone": "a"}`.
         last_seen: when it last spoke to the upgrade server.
         away_since: when it was granted the permit that it holds; None if it holds none.
+        away_from: the version that it served when it got that permit; None if it holds none, or nobody knows.
+        away_to: the version that the permit leads to; None likewise: then it is taken for the one after the version
+            that the node serves.
         waits_since: when it first asked for the permit that it waits for; None if it does not wait.
             It does not count while the node holds a permit or has been upgraded to the fleet's target.
         upgraded_at: when it began to serve the fleet's target; None if it does not, or always did.
@@ -37,6 +40,8 @@ class NodeFact:
     waits_since: datetime | None = None
     upgraded_at: datetime | None = None
     failed: bool = False
+    away_from: Version | None = None
+    away_to: Version | None = None
 
     def __post_init__(self) -> None:
         for name in ("last_seen", "away_since", "waits_since", "upgraded_at"):
@@ -45,6 +50,12 @@ class NodeFact:
             assert moment is None or moment.tzinfo is not None, (
                 f"node {self.id}: {name} {moment} has no time zone: hand in UTC"
             )
+
+    def is_away_to(self, target: Version) -> bool:
+        """Say whether the node holds a permit that leads to `target`, or through it."""
+        if self.away_since is None or (self.away_from is not None and self.away_from >= target):
+            return False
+        return (self.away_to or self.version + 1) >= target
 
     def is_silent(self, now: datetime, stale_s: float) -> bool:
         """Say whether the node has not been seen for `stale_s` seconds."""

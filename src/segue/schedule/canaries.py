@@ -43,9 +43,7 @@ class Canaries:
                 self._soaking.append((soaked_at, fact.id))
         elif fact.failed:
             self._failed.append(fact.id)
-        elif (
-            fact.away_since is not None and fact.version >= fleet.target - 1
-        ):  # older ones are away for another version
+        elif fact.is_away_to(fleet.target):  # others are away for other versions
             if silent:
                 self._silent.append((fact.id, fact.last_seen))
             else:

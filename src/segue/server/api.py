@@ -154,20 +154,20 @@ class Endpoints:
         return HeartbeatReply(newest=self._store.hear(system, record, said.usage))
 
     def ask_for_permit(self, system: System, node: NodeName, request: PermitRequest) -> PermitAnswer:
-        """Ask whether a node may go away for its upgrade now.
+        """Ask whether a node may go away for its upgrade now, and how far.
 
+        It may ask to go through several releases at once: the answer says how far the schedules let it go now.
         Answered with 200 both when it is granted and when it is not yet. Asking again gets the same permit.
         """
         verdict = ask_permit(self._store, system, node, request, permit=uuid4().hex, clock=self._clock)
         match verdict:
             case Granted(permit):
-                return PermitAnswer(permit=permit.id, reason="granted", retry_after_s=0)
+                reason = "granted"
             case Held(permit):
-                return PermitAnswer(
-                    permit=permit.id, reason=f"granted before, at {permit.granted_at:%H:%M:%S}", retry_after_s=0
-                )
+                reason = f"granted before, at {permit.granted_at:%H:%M:%S}"
             case NotYet(reason=reason):
                 return PermitAnswer(permit=None, reason=reason)
+        return PermitAnswer(permit=permit.id, reason=reason, retry_after_s=0, to_version=permit.to_version)
 
     def return_a_permit(self, system: System, node: NodeName, permit: PermitId, how: PermitReturnRequest) -> None:
         """Tell that a node is back, upgraded or not. May be repeated: the first return counts.

@@ -83,8 +83,8 @@ class MemoryStore:
                     known.asks.pop(permit.node, None)
                 case NotYet(ask):
                     known.asks[ask.node] = ask.after(known.asks.get(ask.node))
-                case Held():
-                    pass
+                case Held(permit):
+                    known.permits[permit.id] = replace(known.permits[permit.id], to_version=permit.to_version)
             return verdict
 
     def give_back(self, system: SystemName, node: NodeId, permit: str, close: Close) -> bool:

@@ -11,7 +11,7 @@ from segue.server.store import Ask, NodeRecord, Permit, Release
 from segue.wire.messages import Heartbeat
 
 #: Kept in the database, so that a server does not write into one that another schema made.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -97,6 +97,7 @@ class PermitRow(Base):
     returned_at: Mapped[datetime | None]
     failure: Mapped[str | None]
     final: Mapped[bool]
+    failed_version: Mapped[int | None]
     __table_args__ = (ForeignKeyConstraint(["system", "node"], ["nodes.system", "nodes.id"]),)
 
     def fact(self) -> Permit:
@@ -111,6 +112,7 @@ class PermitRow(Base):
             returned_at=self.returned_at,
             failure=self.failure,
             final=self.final,
+            failed_version=Version(self.failed_version) if self.failed_version else None,
         )
 
 

@@ -103,8 +103,8 @@ class SqlStore:
                     before = session.get(AskRow, (system, ask.node))
                     kept = ask.after(before.fact() if before else None)
                     _upsert(session, AskRow, [{"system": system, **asdict(kept)}])
-                case Held():
-                    pass
+                case Held(permit):
+                    session.get_one(PermitRow, (system, permit.id)).to_version = permit.to_version
             return verdict
 
     def give_back(self, system: SystemName, node: NodeId, permit: str, close: Close) -> bool:
@@ -116,6 +116,7 @@ class SqlStore:
             if row.returned_at is None:
                 closed = close(row.fact())
                 row.returned_at, row.failure, row.final = closed.returned_at, closed.failure, closed.final
+                row.failed_version = closed.failed_version
                 if closed.failure is None:
                     known = session.get_one(NodeRow, (system, node))
                     known.version = max(known.version, row.to_version)

@@ -6,10 +6,9 @@ from datetime import datetime
 
 from segue.model.ids import NodeId
 from segue.model.usage import AnsweredBy
-from segue.schedule import decide
-from segue.server.admission import fleet_of, rules_of
+from segue.server.decisions import decisions
 from segue.server.publication import notice_of
-from segue.server.store import Ask, NodeRecord, Picture, UsageSum
+from segue.server.store import NodeRecord, Picture, UsageSum
 from segue.wire.messages import NodeStatus, PermitStatus, SystemStatus, UsageStatus
 
 #: What is said of a node that nothing holds up any more; it learns so when it asks.
@@ -56,24 +55,14 @@ def status_of(picture: Picture, usage: Iterable[UsageSum], now: datetime) -> Sys
 
 
 def waiting(picture: Picture, now: datetime) -> Mapping[NodeId, str]:
-    """Return `{node that waits: what it waits for, in words}`."""
+    """Return `{node that waits: what it waits for, in words}`: what holds up its first step."""
     words: dict[NodeId, str] = {}
-    for class_name, target in sorted({(ask.class_name, ask.to_version) for ask in _answerable(picture)}):
-        fleet = fleet_of(picture, class_name, target, now)
-        decision = decide(fleet, rules_of(picture.releases[target - 1], class_name), now)
-        words |= dict.fromkeys(decision.grants, FREE_TO_GO)
-        words |= {node: refusal.text for node, refusal in decision.refusals.items()}
+    for class_name in sorted({ask.class_name for ask in picture.asks}):
+        for _target, decision in decisions(picture, class_name, now):
+            said = dict.fromkeys(decision.grants, FREE_TO_GO)
+            said |= {node: refusal.text for node, refusal in decision.refusals.items()}
+            words = said | words
     return words
-
-
-def _answerable(picture: Picture) -> Iterable[Ask]:
-    """Leave out what became senseless since it was asked: the node has moved on, or is of another class now."""
-    nodes = {node.id: node for node in picture.nodes}
-    return (
-        ask
-        for ask in picture.asks
-        if nodes[ask.node].version == ask.from_version and nodes[ask.node].said.class_name == ask.class_name
-    )
 
 
 def _node(node: NodeRecord, *, away: bool, waits_for: str | None, answered: Mapping[int, int]) -> NodeStatus:

@@ -56,7 +56,7 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
-    """The leave for one node to go away for one upgrade; times are UTC.
+    """The leave for one node to go away for one upgrade, through one release or several; times are UTC.
 
     Attributes:
         id: unique in the database.
@@ -68,6 +68,7 @@ class Permit:
         returned_at: when it was back; None while it may be away.
         failure: why the node is not upgraded; None while away, or if it is.
         final: True if the node will not try this release again after its failure.
+        failed_version: the release that the node failed by; None if it did not, or could not tell.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Permit:
     returned_at: datetime | None = None
     failure: str | None = None
     final: bool = False
+    failed_version: Version | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +91,10 @@ class Ask:
         node: who waits.
         class_name: what it runs.
         from_version: the version it would leave.
-        to_version: the version it would go to.
-        asked_at: when it first asked for this upgrade.
+        to_version: the version it would go to, if it may go so far.
+        asked_at: when it first asked to leave that version.
         last_asked_at: when it last did.
+        avoided: versions that it does not stop at; known only while it asks.
     """
 
     node: NodeId
@@ -100,10 +103,14 @@ class Ask:
     to_version: Version
     asked_at: datetime
     last_asked_at: datetime
+    avoided: tuple[Version, ...] = ()
 
     def after(self, before: "Ask | None") -> "Ask":
-        """Return this ask with the time of the first one, if `before` asked for the same upgrade."""
-        if before and (before.from_version, before.to_version) == (self.from_version, self.to_version):
+        """Return this ask with the time of the first one, if `before` asked to leave the same version.
+
+        Another release that was published since, and can be reached too, does not cost a node its place.
+        """
+        if before and before.from_version == self.from_version:
             return replace(self, asked_at=before.asked_at)
         return self
 
@@ -170,7 +177,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The node holds this permit already; nothing changes."""
+    """The node holds this permit already; the store keeps where it leads to now, and nothing else changes."""
 
     permit: Permit
 
@@ -245,7 +252,8 @@ class Store(Protocol):
             system: which.
             node: whose permit.
             permit: its id.
-            close: is shown the open permit, and returns it closed: `returned_at`, `failure` and `final` are kept.
+            close: is shown the open permit, and returns it closed: `returned_at`, `failure`, `final` and
+                `failed_version` are kept.
 
         Returns:
             False if the node has no such permit.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from segue.model.ids import NodeId, SystemName
+from segue.model.ids import NodeId, SystemName, Version
 from segue.release import archive
 from segue.server.app import create_app
 from segue.server.bundles import BundleFolder
@@ -117,11 +117,13 @@ class Bench:
         return await self.server.ask_permit(self.system, NodeId(node), request)
 
     async def give_back(
-        self, node: str, permit: str | None, failure: str | None = None, *, final: bool = False
+        self, node: str, permit: str | None, failure: str | None = None, *, final: bool = False, by: int | None = None
     ) -> None:
-        """Return the permit that `node` was granted."""
+        """Return the permit that `node` was granted; `by` is the release that it failed by."""
         assert permit is not None
-        await self.server.return_permit(self.system, NodeId(node), permit, failure, final=final)
+        await self.server.return_permit(
+            self.system, NodeId(node), permit, failure, final=final, failed_version=Version(by) if by else None
+        )
 
     async def error(self, method: str, path: str, **request: object) -> tuple[int, dict[str, str]]:
         """Make a request that is refused; return the status and the refusal."""

@@ -135,14 +135,14 @@ class _StoreAgreement(RuleBasedStateMachine):
         self.heard.add((system, node))
 
     @precondition(lambda self: self.heard)
-    @rule(data=st.data(), limit=st.integers(0, 2), to_version=VERSIONS, class_name=CLASSES)
-    def ask(self, data: st.DataObject, limit: int, to_version: Version, class_name: ClassName) -> None:
+    @rule(data=st.data(), limit=st.integers(0, 2), to_version=VERSIONS, through=st.integers(1, 3), class_name=CLASSES)
+    def ask(self, data: st.DataObject, limit: int, to_version: Version, through: int, class_name: ClassName) -> None:
         system, node = data.draw(st.sampled_from(sorted(self.heard)))
         self.clock += timedelta(seconds=1)
         ask = Ask(
             node=node,
             class_name=class_name,
-            from_version=Version(to_version - 1),
+            from_version=Version(max(0, to_version - through)),
             to_version=to_version,
             asked_at=self.clock,
             last_asked_at=self.clock,
@@ -169,14 +169,16 @@ class _StoreAgreement(RuleBasedStateMachine):
             raise AssertionError(f"{store!r} swallowed what its judge raised")
 
     @precondition(lambda self: self.granted)
-    @rule(data=st.data(), failure=st.none() | TEXTS, final=st.booleans(), at=TIMES)
-    def give_back(self, data: st.DataObject, failure: str | None, final: bool, at: datetime) -> None:
+    @rule(data=st.data(), failure=st.none() | TEXTS, final=st.booleans(), by=st.none() | VERSIONS, at=TIMES)
+    def give_back(
+        self, data: st.DataObject, failure: str | None, final: bool, by: Version | None, at: datetime
+    ) -> None:
         system, node, permit = data.draw(st.sampled_from(self.granted))
         shown: list[Permit] = []
 
         def close(held: Permit) -> Permit:
             shown.append(held)
-            return replace(held, returned_at=at, failure=failure, final=final)
+            return replace(held, returned_at=at, failure=failure, final=final, failed_version=by)
 
         returned = [store.give_back(system, node, permit, close) for store in (self.store, self.model)]
         assert returned == [True, True]
@@ -213,7 +215,7 @@ def _at_most(limit: int, ask: Ask, permit: str) -> Judge:
         away = [held for held in picture.permits if held.returned_at is None]
         for held in away:
             if held.node == ask.node:
-                return Held(held)
+                return Held(replace(held, to_version=min(held.to_version, ask.to_version)))
         if len(away) >= limit:
             return NotYet(ask, f"{len(away)} away")
         return Granted(

@@ -10,7 +10,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, TrustError
-from segue.model.ids import ContentHash, NodeId, SystemName
+from segue.model.ids import ContentHash, NodeId, SystemName, Version
 from segue.wire.messages import (
     Heartbeat,
     HeartbeatReply,
@@ -118,7 +118,14 @@ class UpgradeServer:
         return self._read(await self._send(f"{_node(system, node)}/permits", request), _ANSWER)
 
     async def return_permit(
-        self, system: SystemName, node: NodeId, permit: str, failure: str | None = None, *, final: bool = False
+        self,
+        system: SystemName,
+        node: NodeId,
+        permit: str,
+        failure: str | None = None,
+        *,
+        final: bool = False,
+        failed_version: Version | None = None,
     ) -> None:
         """Tell that a node is back: upgraded, or not and why; telling it again changes nothing.
 
@@ -128,11 +135,12 @@ class UpgradeServer:
             permit: the permit's id.
             failure: why the node is not upgraded; None if it is.
             final: True if the node will not try this release again after the failure.
+            failed_version: the release that it failed by; None if it did not, or cannot tell.
 
         Raises:
             OperatorError: the node has no such permit.
         """
-        how = PermitReturnRequest(failure=failure, final=final)
+        how = PermitReturnRequest(failure=failure, final=final, failed_version=failed_version)
         await self._send(f"{_node(system, node)}/permits/{permit}/return", how)
 
     async def status(self, system: SystemName) -> SystemStatus:

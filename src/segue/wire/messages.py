@@ -115,22 +115,28 @@ class PermitRequest(Message):
 
 
 class PermitAnswer(Message):
-    """Granted, with the permit's id and how far it leads; or not yet, with the reason and when to ask again."""
+    """Granted, with the permit's id; or not yet, with the reason in words and when to ask again.
+
+    `to_version` is how far the permit leads: as far as was asked, or less. It may be a release that leaves the node's
+    class untouched. None if nothing is granted, and from a server that grants one release at a time.
+    """
 
     permit: str | None
-    to_version: ReleaseVersion | None = None
     reason: str
     retry_after_s: Annotated[float, Field(ge=0)] = 1.0
+    to_version: ReleaseVersion | None = None
 
 
 class PermitReturnRequest(Message):
     """A node is back; `failure` says why it is not upgraded, None if it is.
 
-    A failure is `final` if the node will not try this release again; else it has passed, or will.
+    A failure is `final` if the node will not try this release again; else it has passed, or will. `failed_version` is
+    that release, where the permit leads through several; without it, each of them is taken to have failed.
     """
 
     failure: str | None = None
     final: bool = False
+    failed_version: ReleaseVersion | None = None
 
 
 class NodeStatus(Message):
