@@ -102,7 +102,9 @@ def test_a_failed_attempt_ends_in_service_on_the_old_version(
     at = through(serving, j.Learned(release=release(2)), *BEGINNING, *events)
     assert j.pending(at) == (j.Resume(version=release(1).version, abandoned=(release(2).version,)),)
     at = through(at, j.Resumed())
-    assert j.pending(at) == (j.ReturnPermit(permit="p1", failure="it broke", final=to_blame),)
+    assert j.pending(at) == (
+        j.ReturnPermit(permit="p1", failure="it broke", final=to_blame, failed_version=release(2).version),
+    )
     at = through(at, j.PermitReturned())
     assert at == j.Journey(
         phase=j.Phase.SERVING,
@@ -312,6 +314,19 @@ def test_a_node_that_was_away_goes_through_all_releases_in_one_upgrade(serving: 
     assert (at.completed[0].transform_ms, at.completed[0].from_version) == (1000.0, 1)
 
 
+def test_a_transform_that_fails_stands_in_the_way_of_all_beyond(serving: j.Journey, release: Release) -> None:
+    """The node then goes as far as it can; an object that fails does not stop it from going past."""
+    at = through(serving, *(event for version in (2, 3, 4) for event in learn(release(version))))
+    at = through(at, j.PermitGranted(permit="p1", to_version=release(4).version), *REST[:3])
+    at = through(at, j.TransformFailed(reason="no", final=True), j.Resumed())
+    (returned,) = j.pending(at)
+    assert isinstance(returned, j.ReturnPermit)
+    assert returned.failed_version == 3
+    at = through(at, j.PermitReturned())
+    assert at.avoided == (3, 4)
+    assert at.wants(release(2))
+
+
 def test_a_release_that_does_not_stay_after_it_has_answered_is_marked_and_kept(
     serving: j.Journey, release: Release
 ) -> None:
@@ -319,7 +334,9 @@ def test_a_release_that_does_not_stay_after_it_has_answered_is_marked_and_kept(
     at = through(serving, *learn(release(2)), *attempt()[:6], j.Disproven(reason="it ends", answered=True, final=True))
     assert j.pending(at) == (j.Commit(from_version=release(1).version, through=(release(2).version,)),)
     at = through(at, j.Committed())
-    assert j.pending(at) == (j.ReturnPermit(permit="p1", failure="it ends", final=True),)
+    assert j.pending(at) == (
+        j.ReturnPermit(permit="p1", failure="it ends", final=True, failed_version=release(2).version),
+    )
     at = through(at, j.PermitReturned())
     assert (at.phase, at.running, at.failure) == (j.Phase.SERVING, release(2), "it ends")
     at = through(at, *learn(release(3)), *attempt("p2"))

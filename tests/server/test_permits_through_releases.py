@@ -113,15 +113,37 @@ async def test_who_passes_through_is_the_canary_of_each_release(bench: Bench) ->
 
 
 async def test_a_failure_counts_for_the_release_that_failed(bench: Bench) -> None:
-    """Its transform to 3 raised: that says nothing against 2, where the others may go."""
+    """Its transform to 3 raised: that says nothing against 2, where others may go, but against 3 and all beyond."""
     await published(bench, canary("0s"), canary("0s"), canary("0s"))
     for node, version in (("n1", 1), ("n2", 1), ("n3", 2), ("n4", 3)):
         await bench.beat(node, version)
     permit = (await bench.ask("n1", since=1, to=4)).permit
     await bench.give_back("n1", permit, failure="the transform failed", final=True, by=3)
     assert (await bench.ask("n3", since=2, to=4)).reason == "canary n1 failed: no other node may go"
-    assert (await bench.ask("n4", to=4)).to_version == 4
+    assert (await bench.ask("n4", to=4)).reason == "canary n1 failed: no other node may go"
     assert (await bench.ask("n2", since=1, to=4)).to_version == 2
+
+
+async def test_a_release_that_failed_is_gone_past_to_a_later_one(bench: Bench) -> None:
+    """The way out of it is the next release, which one node tries; nobody stops at what failed."""
+    await published(bench, canary("0s"), canary("0s"))
+    for node in ("n1", "n2", "n3"):
+        await bench.beat(node, 1)
+    permit = (await bench.ask("n1", since=1, to=2)).permit
+    await bench.give_back("n1", permit, failure="its self-test failed", final=True, by=2)
+    assert (await bench.ask("n2", since=1, to=2)).reason == "canary n1 failed: no other node may go"
+    assert (await bench.ask("n2", since=1, to=3)).to_version == 3
+    assert (await bench.ask("n3", since=1, to=3)).reason == "canary n2 is away"
+
+
+async def test_a_node_stops_at_nothing_that_it_avoids(bench: Bench) -> None:
+    """It knows what it cannot run, whatever the schedule allows."""
+    await published(bench, FREE, FREE)
+    await bench.beat("n1", 1)
+    assert (await bench.ask("n1", since=1, to=3, avoided=(3,))).to_version == 2
+    await bench.beat("n2", 1)
+    with pytest.raises(OperatorError, match="stops at none of the versions"):
+        await bench.ask("n2", since=1, to=3, avoided=(2, 3))
 
 
 async def test_a_failure_of_unknown_cause_counts_for_each(bench: Bench) -> None:

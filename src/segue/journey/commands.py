@@ -126,13 +126,15 @@ class ReturnPermit:
 
     Attributes:
         permit: the permit's id.
-        failure: why the upgrade was given up; None after a commit.
-        final: True if this node will not try the release again.
+        failure: why the upgrade was given up, or the release failed its probation; None after a commit without.
+        final: True if this node will not try the release again by itself.
+        failed_version: the release on the way that it failed by.
     """
 
     permit: str
     failure: str | None
     final: bool
+    failed_version: Version | None = None
 
 
 Command: TypeAlias = (

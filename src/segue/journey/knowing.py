@@ -162,15 +162,23 @@ def retry(journey: Journey, event: on.RetryOrdered) -> Journey:  # noqa: ARG001
     return _attempt(replace(journey, rejected=frozenset(), failed=None, failures=0))
 
 
-def _give_up(journey: Journey, event: Any) -> Journey:
-    """End the attempt for a reason that may pass: the release will be tried again."""
-    upgrade = replace(journey.under_way, failure=event.reason)
-    return replace(journey, failure=event.reason, failure_details=_details(event), upgrade=upgrade)
-
-
 def fail(journey: Journey, event: Any) -> Journey:
-    """End the attempt: for good if the reason lies in the release."""
-    return _reject(_give_up(journey, event), journey.under_way.release, event)
+    """End the attempt: for good if the node has tried often enough."""
+    return _fail_by(journey, event, journey.under_way.release)
+
+
+def not_transformed(journey: Journey, event: on.TransformFailed) -> Journey:
+    """End the attempt, and with it those to each release that this transform leads to."""
+    return _fail_by(journey, event, journey.under_way.way[journey.under_way.transformed])
+
+
+def _fail_by(journey: Journey, event: Any, release: Announcement) -> Journey:
+    upgrade = replace(journey.under_way, failure=event.reason, failed_version=release.version)
+    given_up = replace(journey, failure=event.reason, failure_details=_details(event), upgrade=upgrade)
+    for one in upgrade.way:
+        if one.version >= release.version:
+            given_up = _reject(given_up, one, event)
+    return given_up
 
 
 def disproven(journey: Journey, event: on.Disproven) -> Journey:

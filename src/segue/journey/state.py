@@ -57,6 +57,7 @@ class Upgrade:
         install_future_ms: how long the installation of the future simulation took.
         transform_ms: how long the transforms took.
         transform_bytes: the size of what the last one wrote.
+        failed_version: the release on the way that it failed by.
         answered: whether calls were answered by an object that then failed its probation.
         failure: why it was given up; after a commit, why the release failed its probation.
     """
@@ -73,6 +74,7 @@ class Upgrade:
     install_future_ms: float | None = None
     transform_ms: float | None = None
     transform_bytes: int | None = None
+    failed_version: Version | None = None
     answered: bool = False
     failure: str | None = None
 

@@ -103,7 +103,7 @@ TABLE: dict[tuple[Phase, type[on.Event]], tuple[Following, Callable[[Journey, An
     (Phase.QUIESCING, on.Quiesced): (Phase.TRANSFORMING, add.know(old_pid="pid", quiesced_at="at")),
     (Phase.QUIESCING, on.QuiesceFailed): (Phase.RESUMING, add.fail),
     (Phase.TRANSFORMING, on.Transformed): (_after_transform, add.transformed),
-    (Phase.TRANSFORMING, on.TransformFailed): (Phase.RESUMING, add.fail),
+    (Phase.TRANSFORMING, on.TransformFailed): (Phase.RESUMING, add.not_transformed),
     (Phase.STARTING, on.Started): (Phase.HANDING_OVER, add.nothing),
     (Phase.STARTING, on.StartFailed): (Phase.RESUMING, add.fail),
     (Phase.HANDING_OVER, on.HandedOver): (Phase.PROVING, add.know(new_pid="pid", serving_at="at")),
@@ -147,7 +147,10 @@ COMMANDS: dict[Phase, Callable[[Journey], do.Command]] = {
     Phase.RESUMING: lambda at: do.Resume(version=at.object_version, abandoned=at.under_way.versions),
     Phase.COMMITTING: lambda at: do.Commit(from_version=at.object_version, through=at.under_way.versions),
     Phase.RETURNING: lambda at: do.ReturnPermit(
-        permit=at.under_way.held, failure=at.under_way.failure, final=at.under_way.release.sha256 in at.rejected
+        permit=at.under_way.held,
+        failure=at.under_way.failure,
+        final=at.under_way.release.sha256 in at.rejected,
+        failed_version=at.under_way.failed_version,
     ),
     Phase.RESTART_WARMING: lambda at: do.Warm(release=at.runs),
     Phase.RESTART_QUIESCING: lambda at: do.Quiesce(version=at.object_version),

@@ -102,8 +102,8 @@ class Executor:
                 return await self._resume(abandoned, at)
             case journey.Commit(from_version=from_version, through=through):
                 return self._commit(from_version, through)
-            case journey.ReturnPermit(permit=permit, failure=failure, final=final):
-                return await self._return_permit(permit, failure, final)
+            case journey.ReturnPermit():
+                return await self._return_permit(command)
             case _:
                 assert_never(command)
 
@@ -320,11 +320,16 @@ class Executor:
             self._folders.discard(self._folders.future(version))
         return journey.Committed()
 
-    async def _return_permit(self, permit: str, failure: str | None, final: bool) -> journey.Event:
+    async def _return_permit(self, command: journey.ReturnPermit) -> journey.Event:
         while True:
             try:
                 await self._server.return_permit(
-                    self._settings.system, self._settings.node_id, permit, failure, final=final
+                    self._settings.system,
+                    self._settings.node_id,
+                    command.permit,
+                    command.failure,
+                    final=command.final,
+                    failed_version=command.failed_version,
                 )
                 return journey.PermitReturned()
             except PeerError as error:

@@ -149,5 +149,10 @@ def _through(permits: Iterable[Permit], target: Version) -> Iterator[Permit]:
 
 
 def _is_failure_of(permit: Permit, target: Version) -> bool:
-    """Say whether the attempt failed for good, and by this release as far as the node could tell."""
-    return permit.failure is not None and permit.final and permit.failed_version in (None, target)
+    """Say whether the attempt failed for good, on its way to `target` as far as the node could tell.
+
+    A failure counts for the releases beyond the one that it came by, too: each later release is then tried by one node,
+    and not by one after the other.
+    """
+    failed = permit.failed_version or target
+    return permit.failure is not None and permit.final and failed <= target

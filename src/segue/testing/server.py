@@ -111,9 +111,18 @@ class Bench:
         )
         return (await self.server.heartbeat(self.system, NodeId(node), said)).newest
 
-    async def ask(self, node: str, *, to: int = 2, since: int | None = None, cls: str = "BlockNode") -> PermitAnswer:
-        """Ask for the permit to go from `since`, by default the version before, to `to`."""
-        request = PermitRequest(class_name=cls, from_version=to - 1 if since is None else since, to_version=to)
+    async def ask(
+        self,
+        node: str,
+        *,
+        to: int = 2,
+        since: int | None = None,
+        cls: str = "BlockNode",
+        avoided: tuple[int, ...] = (),
+    ) -> PermitAnswer:
+        """Ask for the permit to go from `since`, by default the version before, to `to`, and to none of `avoided`."""
+        since = to - 1 if since is None else since
+        request = PermitRequest(class_name=cls, from_version=since, to_version=to, avoided=avoided)
         return await self.server.ask_permit(self.system, NodeId(node), request)
 
     async def give_back(
