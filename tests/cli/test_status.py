@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
+from segue.cli.conditions import progress_words
 from segue.cli.status import draw_each, print_each, render
 from segue.errors import OperatorError, PeerError
 from segue.model.ids import SystemName
-from segue.wire.messages import NodeStatus, SystemStatus
+from segue.wire.messages import DiskRow, NodeStatus, ProgressRow, SystemStatus, UpgradeRow
 
 SYSTEM = SystemName("blockstore")
 AT = datetime(2025, 6, 1, 12, 30, 15, tzinfo=UTC)
@@ -138,3 +139,90 @@ def test_which_versions_a_node_answers() -> None:
 def test_a_system_without_a_release() -> None:
     """There is no version 0."""
     assert "no release has been published" in shown(status(node(version=0, phase="new", answered={})))
+
+
+def lines_at_100(now: SystemStatus, *, verbose: bool = False) -> list[str]:
+    console = Console(width=100, file=io.StringIO(), force_terminal=False)
+    console.print(render(now, verbose=verbose))
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        ({"items_done": 5_000, "items_total": 10_000, "seconds_left": 90.0}, "50 % of 10,000 items, 1 min left"),
+        ({"items_done": 9, "items_total": 10, "bytes_done": 4_300, "bytes_total": 10_000}, "43 % of 10 kB"),
+        ({"items_done": 9_999, "items_total": 10_000}, "99 % of 10,000 items"),
+        ({"items_done": 10, "items_total": 10}, "100 % of 10 items"),
+        ({"items_done": 0, "items_total": 0}, "100 % of 0 items"),
+        ({"items_done": 4_300, "bytes_done": 120_000_000}, "4,300 items, 120 MB"),
+        ({}, "begun"),
+    ],
+)
+def test_how_far_a_transform_is(progress: dict[str, float], words: str) -> None:
+    """As much as its author counts, and never more than is done."""
+    row = ProgressRow.model_validate(progress)
+    assert progress_words(row) == words
+    now = status(node(phase="transforming", away=True, progress=row))
+    assert f"transforming: {words}" in shown(now)
+
+
+def test_a_node_that_tries_again_says_when() -> None:
+    retry_at = AT + timedelta(seconds=40.4)
+    failing = node(failure="it broke", attempts=1, attempts_limit=3, retry_at=retry_at)
+    lines = lines_at_100(status(failing))
+    assert "serving, failed, again in 40 s" in next(line for line in lines if line.startswith("n1 "))
+    assert lines[lines.index("n1: it broke") + 1] == "  tries again in 40 s (attempt 2 of 3)"
+    overdue = failing.model_copy(update={"attempts_limit": None, "retry_at": AT})
+    assert "  tries again now (attempt 2)" in lines_at_100(status(overdue))
+
+
+def test_a_node_that_gave_up_says_what_to_do() -> None:
+    lines = lines_at_100(status(node(failure="it broke", attempts=3, waits_for_operator=True)))
+    assert "serving, gave up" in next(line for line in lines if line.startswith("n1 "))
+    assert "  gave up after 3 failures: `segue retry` on its machine, or the next release" in lines
+
+
+def test_what_an_operator_should_know_is_below_the_table() -> None:
+    """And what is as it should be is not, unless it is asked for."""
+    low, plenty = (
+        DiskRow(state_bytes=3_400_000_000, old_bytes=0, releases_bytes=1, free_bytes=free, measured_at=AT)
+        for free in (1_200_000_000, 10**11)
+    )
+    now = status(
+        node(id="n1", disk=low), node(id="n2", disk=plenty), node(id="n3", hand_over="stop and start"),
+        node(id="n4", crashes=2),
+    )  # fmt: skip
+    below = [line for line in lines_at_100(now) if line.startswith("n") and ": " in line]
+    assert below == [
+        "n1: disk low: 1.2 GB free, state 3.4 GB, and a transform may write as much as the state again",
+        "n4: its process crashed 2 times since the agent began, and was started again",
+        "n3: stop and start: the port is not handed over there, callers see a gap in each upgrade",
+    ]
+    verbose = lines_at_100(now, verbose=True)
+    assert "n2: disk: state 3.4 GB, old states 0 B, releases 1 B, free 100 GB" in verbose
+    assert set(below) < set(verbose)
+
+
+def test_a_release_that_failed_its_probation_after_calls_were_answered() -> None:
+    """There is no way back then: what was written would be lost."""
+    row = UpgradeRow(
+        from_version=1, to_version=3, pids=(1, 2), pause_ms=5321.2, install_future_ms=3, transform_ms=5290,
+        transform_bytes=3, quiesced_at=AT, serving_at=AT, probation_failed=True,
+    )  # fmt: skip
+    text = " ".join(lines_at_100(status(node(version=3, upgrades=(row,))), verbose=True))
+    assert "n1: version 3 failed its probation after it had answered calls: the way out is the next release" in text
+    assert "n1: upgraded 1 → 3 0 s ago: pause 5,321 ms, of it transform 5,290 ms" in text
+
+
+def test_it_fits_a_hundred_columns() -> None:
+    """However much there is to say of a node."""
+    progress = ProgressRow(items_done=1, items_total=9, bytes_done=10**9, bytes_total=10**10, seconds_left=7200)
+    full = node(
+        target_version=3, answers=(1, 2, 3), phase="transforming", away=True, progress=progress,
+        answered={1: 123_456, 3: 2_000},
+    )  # fmt: skip
+    lines = lines_at_100(status(full, node(id="n2", failure="word " * 40, attempts=1, retry_at=AT)))
+    assert all(len(line) <= 100 for line in lines)
+    assert not any("…" in line for line in lines)

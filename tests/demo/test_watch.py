@@ -186,3 +186,13 @@ def test_live_draws_in_place() -> None:
         watch.show(view(upgraded=2))
         watch.show(view(upgraded=3))
     assert "3 of 6 on version 2" in output.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_how_far_a_transform_is(width: int) -> None:
+    """In place of the phase's name and in its width: the table does not jump."""
+    plain = view()
+    rows = [replace(row, phase="transforming", transformed=0.43) for row in plain.nodes]
+    lines = lines_of(render(replace(plain, nodes=tuple(rows))), width)
+    assert sum("transform  43%" in line for line in lines) == len(rows)
+    assert len(lines) == len(lines_of(render(plain), width))

@@ -1,13 +1,14 @@
 """Rule: the status says what is, in words, and counts each call once."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from segue.errors import OperatorError
-from segue.model.ids import SystemName
+from segue.model.ids import NodeId, SystemName
 from segue.testing.server import SYSTEM, Bench, bundle_of
-from segue.wire.messages import UsageRow, UsageStatus
+from segue.wire.messages import Condition, DiskRow, Heartbeat, ProgressRow, UsageRow, UsageStatus
 
 
 def calls(
@@ -139,3 +140,23 @@ async def test_an_unknown_system_is_refused(bench: Bench) -> None:
         await bench.server.status(nobody)
     with pytest.raises(OperatorError, match="no system nobody is known here"):
         await bench.server.releases(nobody)
+
+
+async def test_how_a_node_is_is_shown_as_it_said(bench: Bench) -> None:
+    """Whatever its condition has: nothing is left out on the way."""
+    now = bench.clock.now()
+    condition: dict[str, Any] = {
+        "hand_over": "stop and start",
+        "progress": ProgressRow(items_done=1, items_total=4, seconds_left=3.5),
+        "attempts": 1,
+        "attempts_limit": 3,
+        "retry_at": now,
+        "waits_for_operator": True,
+        "crashes": 2,
+        "disk": DiskRow(state_bytes=5, old_bytes=4, releases_bytes=3, free_bytes=2, measured_at=now),
+    }
+    assert set(condition) == set(Condition.model_fields)
+    said = Heartbeat(class_name="BlockNode", version=1, address="h:1", phase="transforming", **condition)
+    await bench.server.heartbeat(SYSTEM, NodeId("n1"), said)
+    (node,) = (await bench.server.status(SYSTEM)).nodes
+    assert {name: getattr(node, name) for name in condition} == condition

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from segue.cli.conditions import notes, phase_words
 from segue.cli.usage import clients
 from segue.errors import PeerError
 from segue.model.ids import SystemName, system_name
@@ -32,15 +33,18 @@ def status(
     server: Annotated[str, typer.Option(help="The upgrade server's URL.")] = "http://127.0.0.1:7000",
     watch: Annotated[bool, typer.Option("--watch", help="Show it anew each second, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say more of each node: its process, disk, last upgrade.")
+    ] = False,
 ) -> None:
-    """Show a system: a row per node, what it runs, where it is on its way, what it waits for.
+    """Show a system: a row per node, what it runs, where it is on its way, how far its transform is, what it waits for.
 
     `calls` are those that the node answered, by the version that their callers spoke. Below is who of the
     clients called with which version: those first who did within the last minute. With --json the document is
     the upgrade server's own, as its API describes it; permits and calls in full are there.
     """
     with suppress(KeyboardInterrupt):
-        asyncio.run(_status(system_name(system), server, watch=watch, as_json=as_json))
+        asyncio.run(_status(system_name(system), server, watch=watch, as_json=as_json, verbose=verbose))
 
 
 class Server(Protocol):
@@ -51,18 +55,18 @@ class Server(Protocol):
         ...
 
 
-async def _status(system: SystemName, url: str, *, watch: bool, as_json: bool) -> None:
+async def _status(system: SystemName, url: str, *, watch: bool, as_json: bool, verbose: bool) -> None:
     async with UpgradeServer(url) as server:
         if not watch:
             now = await server.status(system)
             if as_json:
                 print(now.model_dump_json(indent=2))
             else:
-                Console().print(render(now))
+                Console().print(render(now, verbose=verbose))
         elif as_json:
             await print_each(server, system)
         else:
-            await draw_each(server, system, Console())
+            await draw_each(server, system, Console(), verbose=verbose)
 
 
 async def each(
@@ -97,19 +101,22 @@ async def print_each(server: Server, system: SystemName, every_s: float = _WATCH
         silent = reason is not None
 
 
-async def draw_each(server: Server, system: SystemName, console: Console, every_s: float = _WATCH_S) -> None:
+async def draw_each(
+    server: Server, system: SystemName, console: Console, every_s: float = _WATCH_S, *, verbose: bool = False
+) -> None:
     """Draw each status over the one before; what is drawn while the server does not answer says so."""
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         async for now, reason in each(server, system, every_s):
-            live.update(render(now, silent=reason is not None), refresh=True)
+            live.update(render(now, silent=reason is not None, verbose=verbose), refresh=True)
 
 
-def render(now: SystemStatus, *, silent: bool = False) -> RenderableType:
+def render(now: SystemStatus, *, silent: bool = False, verbose: bool = False) -> RenderableType:
     """Return the system as it is shown in a terminal.
 
     Args:
         now: how it stands.
         silent: whether the server has stopped to answer since.
+        verbose: whether to say more of each node.
     """
     newest = max((release.version for release in now.releases), default=0)
     versions = sorted({version for node in now.nodes for version in node.answered} | {newest} - {0})
@@ -120,8 +127,8 @@ def render(now: SystemStatus, *, silent: bool = False) -> RenderableType:
         table.add_column(f"calls v{version}", justify="right", no_wrap=True)
     for node in now.nodes:
         calls = (f"{node.answered.get(version, 0):,}" for version in versions)
-        table.add_row(*_row(node, newest, _silent_s(node, now)), *calls)
-    failures = [Text(f"{node.id}: {node.failure}", style="red") for node in now.nodes if node.failure]
+        table.add_row(*_row(node, newest, now), *calls)
+    below = notes(now, verbose=verbose)
     traced = any(node.failure and node.failure_details for node in now.nodes)
     silence = f"as of {now.at.astimezone():%H:%M:%S}; the server does not answer" if silent else ""
     callers = clients(now)
@@ -130,8 +137,8 @@ def render(now: SystemStatus, *, silent: bool = False) -> RenderableType:
         Text(silence, style="bold red"),
         table,
         *([Text(), callers] if callers else ()),
-        *([Text(), *failures] if failures else ()),
-        *([Text("their tracebacks: segue status --json, failure_details", style="dim")] if traced else ()),
+        *([Text(), *below] if below else ()),
+        *([Text("tracebacks of failures: segue status --json, failure_details", style="dim")] if traced else ()),
     )
 
 
@@ -157,16 +164,13 @@ def _silent_s(node: NodeStatus, now: SystemStatus) -> int:
     return int(silent_s) if silent_s > STALE_S else 0
 
 
-def _row(node: NodeStatus, newest: int, silent_s: int) -> tuple[RenderableType, ...]:
+def _row(node: NodeStatus, newest: int, now: SystemStatus) -> tuple[RenderableType, ...]:
     version = f"{node.version} → {node.target_version}" if node.target_version else str(node.version)
+    silent_s = _silent_s(node, now)
     if silent_s:
         phase = Text(f"silent for {silent_s} s, last {node.phase}", style="bold red")
-    elif node.failure:
-        phase = Text(f"{node.phase}, failed", style="red")
-    elif node.waits_for:
-        phase = Text(f"{node.phase}: {node.waits_for}", style="cyan")
     else:
-        phase = Text(node.phase, style="yellow" if node.away else "")
+        phase = phase_words(node, now.at)
     return (
         Text(node.id),
         Text(node.class_name),

@@ -6,14 +6,13 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
+from segue.cli.words import duration
 from segue.wire.messages import SystemStatus
 
 #: Who called within so many seconds still calls.
 _STILL_S = 60.0
 #: Callers that are named for each version; the others are counted.
 _NAMED = 4
-#: (seconds, what they are called), longest first.
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def clients(now: SystemStatus) -> Table | None:
@@ -43,7 +42,7 @@ def clients(now: SystemStatus) -> Table | None:
         table.add_row(
             f"v{version}",
             f"{counts.total():,}",
-            Text("now" if still else f"{_long(min(ago.values()))} ago", style="" if still else "dim"),
+            Text("now" if still else f"{duration(min(ago.values()))} ago", style="" if still else "dim"),
             _callers(counts, ago),
         )
     return table
@@ -62,15 +61,7 @@ def _callers(counts: Counter[str], ago: dict[str, float]) -> Text:
         if ago[caller] <= _STILL_S:
             line.append(caller)
         else:
-            line.append(f"{caller} ({_long(ago[caller])} ago)", style="dim")
+            line.append(f"{caller} ({duration(ago[caller])} ago)", style="dim")
     if len(ordered) > _NAMED:
         line.append(f" and {len(ordered) - _NAMED} more")
     return line
-
-
-def _long(seconds: float) -> str:
-    """Return how long that is, in the largest unit that it has one of."""
-    for unit_s, name in _UNITS:
-        if seconds >= unit_s:
-            return f"{int(seconds // unit_s)} {name}"
-    return "0 s"

@@ -142,4 +142,5 @@ def _row(node: NodeStatus) -> NodeRow:
         pid=node.pid,
         answered=node.answered,
         waits_for=node.waits_for,
+        transformed=node.progress.share if node.progress else None,
     )

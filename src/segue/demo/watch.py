@@ -37,6 +37,7 @@ class NodeRow:
         pid: of its process.
         answered: `{caller's version: calls answered}`.
         waits_for: what the schedule has it wait for, in words; None if it waits for nothing.
+        transformed: how far its transform is, 0 to 1; None if none is under way, or its author does not count.
     """
 
     id: NodeId
@@ -47,6 +48,7 @@ class NodeRow:
     pid: int | None
     answered: Mapping[int, int]
     waits_for: str | None = None
+    transformed: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +255,9 @@ def _version(row: NodeRow) -> Text:
 
 def _phase(row: NodeRow) -> Text:
     if row.phase in AWAY:
-        return Text(f"◌ {row.phase}", style="bold red")
+        # In the width of the phases' names, so that the table does not jump.
+        words = row.phase if row.transformed is None else f"transform {row.transformed:4.0%}"
+        return Text(f"◌ {words}", style="bold red")
     if row.phase in ON_THE_WAY:
         return Text(f"● {row.phase}", style="yellow")
     return Text(f"● {row.phase}", style="green" if row.phase == "serving" else "dim")

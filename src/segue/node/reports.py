@@ -4,17 +4,20 @@ import json
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from segue.errors import PeerError
 from segue.journey import Journey, Upgrade
+from segue.model.disk import Disk
 from segue.model.ids import Version
+from segue.model.progress import Progress
 from segue.model.usage import OTHERS
 from segue.node.settings import NodeSettings
-from segue.wire.messages import Heartbeat, UpgradeRow, UsageRow
+from segue.wire.messages import AMOUNT_LIMIT, DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +50,34 @@ class Gathered:
     batches: dict[Reporting, int]
     kept: dict[Path, int]
     done: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """How a node is, beside where it is on its journey.
+
+    Attributes:
+        hand_over: how the port passes in an upgrade: `port`, without a gap, or `stop and start`.
+        progress: how far the transform under way is; None if none is, or its author does not count.
+        attempts: failures of the release that the node is at, one after the other.
+        attempts_limit: how many attempts the node makes by itself; None if there is no limit.
+        retry_at: when it tries again (UTC); None if it does not by itself.
+        waits_for_operator: whether it has given up, until it is told to retry or the next release comes.
+        crashes: ends of the application's process that nobody ordered, since the agent began.
+        disk: what the node takes on its disk; None if it was not measured yet.
+    """
+
+    hand_over: str = "port"
+    progress: Progress | None = None
+    attempts: int = 0
+    attempts_limit: int | None = None
+    retry_at: datetime | None = None
+    waits_for_operator: bool = False
+    crashes: int = 0
+    disk: Disk | None = None
+
+
+_PLAIN = Condition()
 
 
 class Reports:
@@ -106,7 +137,12 @@ class Reports:
 
 
 def heartbeat(
-    settings: NodeSettings, at: Journey, *, pid: int | None, process_reports: Iterable[dict[str, Any]]
+    settings: NodeSettings,
+    at: Journey,
+    *,
+    pid: int | None,
+    process_reports: Iterable[dict[str, Any]],
+    condition: Condition = _PLAIN,
 ) -> Heartbeat:
     """Put together what the node says of itself.
 
@@ -115,7 +151,9 @@ def heartbeat(
         at: where it is on its journey.
         pid: the process that serves, if one does.
         process_reports: what the node's processes said last, those that have ended included.
+        condition: how it is otherwise.
     """
+    progress, disk = condition.progress, condition.disk
     reports = list(process_reports)
     completed = [row for row in (_upgrade_row(upgrade) for upgrade in at.completed) if row]
     return Heartbeat(
@@ -132,6 +170,29 @@ def heartbeat(
         facts={name: value for report in reports for name, value in report["facts"].items()},
         usage=tuple(row for report in reports for row in _usage_rows(report)),
         upgrades=tuple(completed),
+        hand_over=condition.hand_over,
+        progress=_progress_row(progress) if progress else None,
+        attempts=condition.attempts,
+        attempts_limit=condition.attempts_limit,
+        retry_at=condition.retry_at,
+        waits_for_operator=condition.waits_for_operator,
+        crashes=condition.crashes,
+        disk=DiskRow(**asdict(disk)) if disk else None,
+    )
+
+
+def _progress_row(progress: Progress) -> ProgressRow:
+    """Return it as it is reported: an author may count anything, and a report must not fail by that."""
+
+    def amount(value: int | None) -> int | None:
+        return None if value is None else min(int(value), AMOUNT_LIMIT)
+
+    return ProgressRow(
+        items_done=amount(progress.items_done) or 0,
+        items_total=amount(progress.items_total),
+        bytes_done=amount(progress.bytes_done) or 0,
+        bytes_total=amount(progress.bytes_total),
+        seconds_left=progress.seconds_left,
     )
 
 

@@ -9,7 +9,7 @@ from segue.model.usage import AnsweredBy
 from segue.server.decisions import decisions
 from segue.server.publication import notice_of
 from segue.server.store import NodeRecord, Picture, UsageSum
-from segue.wire.messages import NodeStatus, PermitStatus, SystemStatus, UsageStatus
+from segue.wire.messages import Condition, NodeStatus, PermitStatus, SystemStatus, UsageStatus
 
 #: What is said of a node that nothing holds up any more; it learns so when it asks.
 FREE_TO_GO = "nothing any more: it goes when it next asks"
@@ -85,6 +85,7 @@ def _node(node: NodeRecord, *, away: bool, waits_for: str | None, answered: Mapp
         last_seen=node.last_seen,
         answered=dict(sorted(answered.items())),
         upgrades=said.upgrades,
+        **{name: getattr(said, name) for name in Condition.model_fields},
     )
 
 

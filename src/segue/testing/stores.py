@@ -20,7 +20,7 @@ from hypothesis.strategies import SearchStrategy
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.memory import MemoryStore
 from segue.server.store import Ask, Granted, Held, Judge, NodeRecord, NotYet, Permit, Picture, Release, Store, Verdict
-from segue.wire.messages import Heartbeat, UpgradeRow, UsageRow
+from segue.wire.messages import DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
 
 OpenStore: TypeAlias = Callable[[], AbstractContextManager[Store]]
 
@@ -60,6 +60,20 @@ UPGRADES: SearchStrategy[UpgradeRow] = st.builds(
     transform_bytes=st.integers(0, 2**63 - 1),
     quiesced_at=TIMES,
     serving_at=TIMES,
+    hand_over=st.sampled_from(["port", "stop and start"]),
+    probation_failed=st.booleans(),
+)
+AMOUNTS = st.integers(0, 2**63 - 1)
+PROGRESS: SearchStrategy[ProgressRow] = st.builds(
+    ProgressRow,
+    items_done=AMOUNTS,
+    items_total=st.none() | AMOUNTS,
+    bytes_done=AMOUNTS,
+    bytes_total=st.none() | AMOUNTS,
+    seconds_left=st.none() | st.floats(0, 1e9),
+)
+DISKS: SearchStrategy[DiskRow] = st.builds(
+    DiskRow, state_bytes=AMOUNTS, old_bytes=AMOUNTS, releases_bytes=AMOUNTS, free_bytes=AMOUNTS, measured_at=TIMES
 )
 HEARTBEATS: SearchStrategy[Heartbeat] = st.builds(
     Heartbeat,
@@ -74,6 +88,14 @@ HEARTBEATS: SearchStrategy[Heartbeat] = st.builds(
     facts=st.dictionaries(TEXTS, FLOATS, max_size=2),
     usage=st.just(()),
     upgrades=st.lists(UPGRADES, max_size=2).map(tuple),
+    hand_over=st.sampled_from(["port", "stop and start"]),
+    progress=st.none() | PROGRESS,
+    attempts=st.integers(0, 9),
+    attempts_limit=st.none() | st.integers(0, 9),
+    retry_at=st.none() | TIMES,
+    waits_for_operator=st.booleans(),
+    crashes=st.integers(0, 9),
+    disk=st.none() | DISKS,
 )
 
 

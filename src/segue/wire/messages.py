@@ -12,8 +12,10 @@ Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 ReleaseVersion = Annotated[int, Field(ge=1, le=2**31 - 1)]
 #: A version, or 0 where there is none.
 VersionOrNone = Annotated[int, Field(ge=0, le=2**31 - 1)]
-#: Bytes; a database column holds it, hence the upper end.
-Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
+#: A database column holds it.
+AMOUNT_LIMIT = 2**63 - 1
+#: Bytes, or whatever an author counts.
+Amount = Annotated[int, Field(ge=0, le=AMOUNT_LIMIT)]
 #: Calls of one kind; every reader of JSON has whole numbers up to here.
 Count = Annotated[int, Field(ge=0, le=2**53)]
 #: A traceback: the end of it that is sent is shorter.
@@ -64,7 +66,11 @@ class UsageRow(Message):
 
 
 class UpgradeRow(Message):
-    """One upgrade that a node went through; milliseconds and bytes."""
+    """One upgrade that a node went through, through one release or several; milliseconds and bytes.
+
+    `hand_over` is how the port passed, as `Condition` has it. With `probation_failed` the new object was in a crash
+    loop after it had answered calls.
+    """
 
     from_version: ReleaseVersion
     to_version: ReleaseVersion
@@ -75,9 +81,59 @@ class UpgradeRow(Message):
     transform_bytes: Amount
     quiesced_at: AwareDatetime
     serving_at: AwareDatetime
+    hand_over: str = "port"
+    probation_failed: bool = False
 
 
-class Heartbeat(Message):
+class ProgressRow(Message):
+    """How far a node's transform is, as its author counts; None where nobody said how much there is."""
+
+    items_done: Amount = 0
+    items_total: Amount | None = None
+    bytes_done: Amount = 0
+    bytes_total: Amount | None = None
+    seconds_left: Annotated[float, Field(ge=0)] | None = None
+
+    @property
+    def share(self) -> float | None:
+        """How much of it is done, 0 to 1: of items or of bytes, whichever is less; None if nobody said of how many."""
+        counts = ((self.items_done, self.items_total), (self.bytes_done, self.bytes_total))
+        return min(
+            (min(1.0, done / total) if total else 1.0 for done, total in counts if total is not None), default=None
+        )
+
+
+class DiskRow(Message):
+    """What a node's folder takes, and what room is left there."""
+
+    state_bytes: Amount
+    old_bytes: Amount
+    releases_bytes: Amount
+    free_bytes: Amount
+    measured_at: AwareDatetime
+
+
+class Condition(Message):
+    """How a node is, beside where it is on its way.
+
+    `hand_over` is how its port passes in an upgrade: "port", without a gap, or "stop and start". `attempts` counts the
+    failures of the release that the node is at, one after the other, of `attempts_limit` that it makes by itself
+    (None if nobody said); it tries again at `retry_at`. With `waits_for_operator` it has given up, until it is told
+    to retry or the next release comes. `crashes` are ends of the application's process that nobody ordered, since the
+    agent began.
+    """
+
+    hand_over: str = "port"
+    progress: ProgressRow | None = None
+    attempts: Count = 0
+    attempts_limit: Count | None = None
+    retry_at: AwareDatetime | None = None
+    waits_for_operator: bool = False
+    crashes: Count = 0
+    disk: DiskRow | None = None
+
+
+class Heartbeat(Condition):
     """What a node says of itself; `version` is 0 until it first serves.
 
     `answers` are the versions whose calls it answers, oldest first; `usage` has the counts that grew since the last
@@ -139,7 +195,7 @@ class PermitReturnRequest(Message):
     failed_version: ReleaseVersion | None = None
 
 
-class NodeStatus(Message):
+class NodeStatus(Condition):
     """A node as `segue status` shows it."""
 
     id: Name
