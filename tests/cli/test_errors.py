@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from segue.model.ids import ClassName, NodeId, SystemName
+from segue.node.folders import Folders, Identity
 from segue.testing.rig import changed
 
 BLOCKSTORE = Path(__file__).parents[2] / "examples" / "blockstore"
@@ -102,6 +104,16 @@ def test_no_upgrade_server_answers(refused: Callable[..., str], command: list[st
     assert NOBODY in refused(*command, "--server", NOBODY)
 
 
+@pytest.mark.parametrize("command", ["restart", "retry"])
+def test_an_order_that_nobody_can_take(refused: Callable[..., str], tmp_path: Path, command: str) -> None:
+    """It is no node's folder, or no agent runs there."""
+    assert "is no node's state folder" in refused(command, "--state", str(tmp_path))
+    Folders(tmp_path, Identity(system=SystemName("s"), class_name=ClassName("C"), node_id=NodeId("n1"))).close()
+    line = refused(command, "--state", str(tmp_path))
+    assert f"no agent runs on {tmp_path}: start it with `segue node`" in line
+    assert "more than 0 seconds" in refused(command, "--state", str(tmp_path), "--timeout-s", "0")
+
+
 def test_publishing_what_is_no_bundle(refused: Callable[..., str], tmp_path: Path) -> None:
     """Neither a missing file nor garbage is sent anywhere."""
     assert "segue build" in refused("publish", str(tmp_path / "missing.segue"), "--server", NOBODY)
@@ -149,7 +161,7 @@ def test_a_demo_that_cannot_be(refused: Callable[..., str], tmp_path: Path, opti
     assert named in refused("demo", "--report", str(tmp_path / "report"), *options)
 
 
-@pytest.mark.parametrize("command", ["server", "node", "build", "publish", "status", "demo"])
+@pytest.mark.parametrize("command", ["server", "node", "build", "publish", "status", "demo", "restart", "retry"])
 def test_each_command_has_help(segue: Callable[..., Any], command: str) -> None:
     """It says what the command does and what each option is for."""
     outcome = segue(command, "--help")

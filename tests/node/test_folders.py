@@ -9,7 +9,7 @@ import pytest
 
 from segue.errors import OperatorError
 from segue.model.ids import ClassName, NodeId, SystemName, Version
-from segue.node.folders import Folders, Identity
+from segue.node.folders import Folders, Identity, find_run_folder
 
 NOON = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -146,3 +146,21 @@ def test_a_runtime_folder_that_is_not_there_is_not_used(tmp_path: Path, monkeypa
     with claimed(tmp_path / "state", identity()) as folders:
         assert folders.run.is_dir()
         assert tmp_path / "missing" not in folders.run.parents
+
+
+def test_the_sockets_are_found_in_any_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator's shell has not the variables that the agent's supervisor set."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path.parent))
+    with claimed(tmp_path / "state", identity()) as first:
+        assert first.run.parent == tmp_path.parent
+        monkeypatch.delenv("XDG_RUNTIME_DIR")
+        assert find_run_folder(tmp_path / "state") == first.run
+    with claimed(tmp_path / "state", identity()) as second:
+        assert find_run_folder(tmp_path / "state") == second.run != first.run
+
+
+def test_a_folder_that_is_no_nodes_has_no_sockets(tmp_path: Path) -> None:
+    """And none is made by looking."""
+    with pytest.raises(OperatorError, match="is no node's state folder"):
+        find_run_folder(tmp_path / "state")
+    assert not (tmp_path / "state").exists()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import typer
 
-from segue.cli import demo, node, release, server, status
+from segue.cli import demo, node, orders, release, server, status
 from segue.errors import SegueError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ release.add_to(app)
 status.add_to(app)
 server.add_to(app)
 node.add_to(app)
+orders.add_to(app)
 
 
 #: What all of Typer's errors about wrong words have in common; it exports the particular ones alone.

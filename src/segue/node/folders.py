@@ -11,6 +11,7 @@
     STATE/future/N/                what the future simulation of version N keeps
     STATE/making/                  transforms' work; becomes states/N in one rename
     STATE/usage/                   last counts of processes that ended, until they are reported
+    STATE/run                      a link to where the sockets are
 
 Sockets are not here but in a short folder of their own, since a Unix socket's path has at most 107 bytes.
 """
@@ -74,6 +75,7 @@ class Folders:
             for left_by_a_crash in self.making.iterdir():
                 _remove(left_by_a_crash)
             self.run = _run_folder(self.root)
+            self._show_run()
         except OperatorError:
             self._lock.close()
             raise
@@ -197,6 +199,17 @@ class Folders:
                 f"state folder {self.root} is in use by another agent: end it, or give this node a folder of its own"
             ) from None
 
+    def _show_run(self) -> None:
+        """Have a link lead to the sockets: commands may run with another environment, as another user."""
+        link = self.root / "run"
+        with suppress(FileNotFoundError):
+            if link.readlink() == self.run:
+                return
+        partial = self.root / "run.partial"
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(self.run)
+        partial.rename(link)
+
     def _claim(self, identity: Identity) -> None:
         card = self.root / "node.json"
         if card.exists():
@@ -220,6 +233,20 @@ class Folders:
         sync_path(partial)
         partial.rename(card)
         sync_path(self.root)
+
+
+def find_run_folder(state: Path) -> Path:
+    """Return where the sockets of the node at `state` are, without claiming its folder; nobody may listen there.
+
+    Raises:
+        OperatorError: it is no node's folder.
+    """
+    if not (state / "node.json").exists():
+        raise OperatorError(f"{state} is no node's state folder: give the --state that its `segue node` has")
+    try:
+        return (state / "run").readlink()
+    except OSError as error:
+        raise OperatorError(f"no agent ran on {state} yet: start it with `segue node`") from error
 
 
 def _run_folder(root: Path) -> Path:
