@@ -7,7 +7,7 @@ import ast
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from segue.release import archive, source
 from segue.release.durable import sync_path, sync_tree
 from segue.release.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
 from segue.release.needed import PREVIOUS, Needed
+from segue.release.requirements import REQUIREMENTS_NAME, WHEELS, check_requirements, parse_requirements
 
 
 def build(folder: Path, *, previous: Path | None = None) -> bytes:
@@ -33,9 +34,10 @@ def build(folder: Path, *, previous: Path | None = None) -> bytes:
 
     Raises:
         ReleaseError: the manifest is wrong; a name in it is not defined in the release; a file does not
-            compile, or cannot be in a bundle; `previous` is missing, is not the release before this one,
-            has no module that this release imports of it, or has a class that this one leaves out; or a
-            class without an upgrade is not what it was in `previous`.
+            compile, or cannot be in a bundle; `requirements.txt` is no lock, or names a wheel in `wheels/` by no
+            hash; `previous` is missing, is not the release before this one, has no module that this release
+            imports of it, or has a class that this one leaves out; or a class without an upgrade is not what it
+            was in `previous`.
     """
     manifest = read_manifest(folder)
     files = _collect(folder)
@@ -44,6 +46,7 @@ def build(folder: Path, *, previous: Path | None = None) -> bytes:
             raise ReleaseError(f"{folder / file}: the name previous is the release before this one; rename it")
     trees = _parse(files, f"{folder}/")
     _check_references(manifest, folder, trees)
+    check_requirements(files, folder)
     files |= _embed(manifest, files, trees, folder, previous)
     return archive.pack(files)
 
@@ -169,7 +172,21 @@ def _embed(
     needed = Needed(older, previous, before.version, of_previous)
     for file, wanted in source.previous_imports(trees):
         needed.add(wanted, f"{folder / file}:{wanted.line}", f"{PREVIOUS}.")
-    return {f"{PREVIOUS}/{file}": older[file] for file in needed.files}
+    required = _required(files, older) if needed.outside else {}
+    return {f"{PREVIOUS}/{file}": content for file, content in {**_only(older, needed.files), **required}.items()}
+
+
+def _only(files: Mapping[str, bytes], wanted: Collection[str]) -> dict[str, bytes]:
+    return {file: content for file, content in files.items() if file in wanted}
+
+
+def _required(files: Mapping[str, bytes], older: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the lock of the release before and its wheels, except those that this release has as well."""
+    if REQUIREMENTS_NAME not in older:
+        return {}
+    wheels = {file: content for file, content in older.items() if file.startswith(f"{WHEELS}/")}
+    new = {file: content for file, content in wheels.items() if files.get(file) != content}
+    return {REQUIREMENTS_NAME: older[REQUIREMENTS_NAME], **new}
 
 
 def _read_previous(previous: Path, manifest: Manifest) -> tuple[Manifest, dict[str, bytes]]:
@@ -241,3 +258,21 @@ def _check_untouched(name: str, manifest: Manifest, before: Manifest, pair: _Pai
                 f"{pair.folder / file}: is not what it was in version {before.version}, and class {name}, which has no "
                 f"upgrade in version {manifest.version}, is made of it: {what_now}, or leave the file as it was"
             )
+    _check_same_libraries(name, manifest, ours.outside, pair)
+
+
+def _check_same_libraries(name: str, manifest: Manifest, outside: Mapping[str, str], pair: _Pair) -> None:
+    """Make sure that an untouched class, if it imports libraries, requires what it did in the release before."""
+    now, then = (
+        {str(one): one for one in parse_requirements(files.get(REQUIREMENTS_NAME, b""), str(shown / REQUIREMENTS_NAME))}
+        for files, shown in ((pair.files, pair.folder), (pair.older, pair.previous))
+    )
+    changed = min(now.keys() ^ then.keys(), default=None)
+    if outside and changed is not None:
+        module, at = min(outside.items())
+        where = f":{now[changed].line}" if changed in now else ""
+        raise ReleaseError(
+            f"{pair.folder / REQUIREMENTS_NAME}{where}: {changed} is {'new' if changed in now else 'gone'} in version "
+            f"{manifest.version}, and class {name}, which has no upgrade there, imports {module} ({at}), which may be "
+            f"of it: give {name} an upgrade, or leave the requirements as they were"
+        )

@@ -1,5 +1,6 @@
 """What a module of a release is made of: the files that it imports, and that these import, of their own release."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from segue.errors import ReleaseError
 from segue.model.ids import Version
 from segue.release import source
 from segue.release.libraries import compiled_modules
+from segue.release.requirements import REQUIREMENTS_NAME
 
 #: The name that a release's code has for the release before it.
 PREVIOUS = "previous"
@@ -25,12 +27,15 @@ class Needed:
     def __init__(self, files: Mapping[str, bytes], shown: Path, version: Version, of_previous: str) -> None:
         #: Paths of what is needed so far.
         self.files: set[str] = set()
+        #: `{module that may be of a required library: FILE:LINE of an import of it}`
+        self.outside: dict[str, str] = {}
         self._of_previous = of_previous
         self._own = files
         self._shown = shown
         self._version = version
         tops = {file.partition("/")[0].removesuffix(".py") for file in files if file.endswith(".py")}
-        self._tops = tops - _compiled(files)  # a compiled library is shared: no release has a copy
+        self._shared = _compiled(files)  # a compiled library is shared: no release has a copy
+        self._tops = tops - self._shared
 
     def add(self, wanted: source.Import, at: str, prefix: str) -> None:
         """Take in a module, the packages that it is in, and all that they import of their own release.
@@ -52,7 +57,9 @@ class Needed:
             if file is not None:
                 self._take(file)
             elif not source.is_namespace(module, self._own):
-                if prefix and not self._is_defined(wanted):
+                if prefix and count == 1 and REQUIREMENTS_NAME in self._own and _may_be_required(wanted.module):
+                    self.outside.setdefault(wanted.module, at)  # a library, which only its installer knows
+                elif prefix and not self._is_defined(wanted):
                     raise ReleaseError(
                         f"{at}: {prefix}{wanted.module}: version {self._version} in {self._shown} has no such module"
                         f"{'' if wanted.certain else ' or name'}; correct the import"
@@ -80,6 +87,16 @@ class Needed:
                 raise ReleaseError(f"{shown}:{one.line}: imports {one.module}, {self._of_previous}")
             if top in self._tops:
                 self.add(one, f"{shown}:{one.line}", "")
+            elif top not in self._shared and _may_be_required(one.module):
+                self.outside.setdefault(one.module, f"{shown}:{one.line}")
+
+
+def _may_be_required(module: str) -> bool:
+    """Say whether a module that is not of the release may be of a library, rather than Python's or the node's."""
+    top = module.partition(".")[0]
+    if top == "google":
+        return module != top and not f"{module}.".startswith("google.protobuf.")
+    return top not in sys.stdlib_module_names | {"segue", "grpc"}
 
 
 def _compiled(files: Mapping[str, bytes]) -> set[str]:
