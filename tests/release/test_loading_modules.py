@@ -168,7 +168,7 @@ def test_importlib_otherwise_is_what_it_always_is(write: Write, load: Load) -> N
         DATA = files(__package__).joinpath("other.py").read_text()
         """,
     )
-    assert node.util is importlib.util
+    assert node.util.module_from_spec is importlib.util.module_from_spec
     assert node.DATA == "HERE = 'other'"
     assert node.importlib.import_module is not importlib.import_module
     assert node.importlib.reload is importlib.reload

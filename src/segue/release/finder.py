@@ -20,7 +20,7 @@ from typing import Any
 from segue.release import protobuf
 
 #: Packages that a release sees through views, since some of what is in them is the release's own.
-VIEWED = frozenset({"google", "importlib"})
+VIEWED = frozenset({"google", "importlib", "pkgutil"})
 
 #: The one top package that may be both in a release (`google/rpc/…`) and outside it (`google.protobuf`).
 _MERGED = "google"

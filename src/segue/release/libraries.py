@@ -11,20 +11,22 @@ Source: docs/decisions/0011.
 """
 
 import importlib.util
-import re
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from segue.errors import ReleaseError
 from segue.model.ids import Version
+from segue.release.requirements import normal_name
+
+#: The folder in a release's folder where its requirements are installed. Hidden, so that a bundle holds none such.
+INSTALLED = ".requirements"
 
 _COMPILED = (".so", ".pyd")
 #: Packages that several distributions are in: what one of them brings is told by one name more.
@@ -74,6 +76,13 @@ class SharedLibraries(MetaPathFinder):
                 return PathFinder.find_spec(fullname, [str(library.folder.joinpath(*fullname.split(".")[:-1]))])
         return None
 
+    def find_distributions(self, context: metadata.DistributionFinder.Context) -> Iterator[metadata.Distribution]:
+        """Yield the metadata of these libraries for whoever does not say where to look, as their own code does."""
+        for library, _ in self._brought.values():
+            if "path" not in vars(context) and (context.name is None or normal_name(context.name) == library.name):
+                there = metadata.DistributionFinder.Context(name=library.name, path=[str(library.folder)])
+                yield from metadata.MetadataPathFinder.find_distributions(there)
+
     def share(self, libraries: Sequence[Library], version: Version) -> frozenset[str]:
         """Have these libraries of a release in the process, for all that is in it: all of them or none.
 
@@ -121,20 +130,38 @@ def _is_found(module: str) -> bool:
 SHARED = SharedLibraries()
 
 
-def compiled_libraries(folder: Path, version: Version) -> list[Library]:
-    """Return the compiled libraries in a release's folder.
+def places(folder: Path) -> tuple[Path, ...]:
+    """Return where a release's modules are, in the order of search.
+
+    Args:
+        folder: the release's folder: first what is in it, then what is installed of its requirements.
+    """
+    installed = folder / INSTALLED
+    return (folder, installed) if installed.is_dir() else (folder,)
+
+
+def compiled_libraries(places: Sequence[Path], version: Version) -> list[Library]:
+    """Return the compiled libraries in a release's places; of two of one name, the first.
 
     Raises:
-        ReleaseError: one of them is compiled for another Python or another kind of machine; or the folder has
+        ReleaseError: one of them is compiled for another Python or another kind of machine; or a place has
             a copy of what every release shares with Segue.
     """
+    found: dict[str, Library] = {}
+    for place in places:
+        for library in _compiled_in(place, version):
+            found.setdefault(library.name, library)
+    return [found[name] for name in sorted(found)]
+
+
+def _compiled_in(folder: Path, version: Version) -> list[Library]:
     found = []
     for distribution in metadata.distributions(path=[str(folder)]):
         files = [str(file) for file in distribution.files or ()]
         modules = compiled_modules(files)
         if not modules or distribution.read_text("METADATA") is None:
             continue
-        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
+        name = normal_name(distribution.metadata["Name"])
         if not any(file.endswith(tuple(EXTENSION_SUFFIXES)) for file in files):
             raise ReleaseError(
                 f"{folder}: release {version} ships {name} {distribution.version}, compiled for another Python "
@@ -142,7 +169,7 @@ def compiled_libraries(folder: Path, version: Version) -> list[Library]:
             )
         found.append(Library(name=name, version=distribution.version, modules=modules, folder=folder))
     _refuse_copies(folder, version, frozenset(module for library in found for module in library.modules))
-    return sorted(found, key=lambda library: library.name)
+    return found
 
 
 def compiled_modules(files: Iterable[str]) -> frozenset[str]:
@@ -153,28 +180,6 @@ def compiled_modules(files: Iterable[str]) -> frozenset[str]:
     """
     found = {file: module for file in files if (module := _module(file)) is not None}
     return frozenset(found.values()) if any(file.endswith(_COMPILED) for file in found) else frozenset()
-
-
-def metadata_view(folder: Path, package: str) -> dict[str, Any]:
-    """Return what a release sees in `importlib.metadata`: the libraries that it ships, then all others.
-
-    Args:
-        folder: the release's folder.
-        package: the package that its modules are under; a library may ask by its `__name__`.
-    """
-
-    def distribution(name: str) -> metadata.Distribution:
-        plain = name.removeprefix(f"{package}.")
-        shipped = metadata.distributions(name=plain, path=[str(folder)]) if plain else ()
-        return next(iter(shipped), None) or metadata.distribution(plain)
-
-    return {
-        "distribution": distribution,
-        "files": lambda name: distribution(name).files,
-        "metadata": lambda name: distribution(name).metadata,
-        "requires": lambda name: distribution(name).requires,
-        "version": lambda name: distribution(name).version,
-    }
 
 
 def _refuse_copies(folder: Path, version: Version, shared: frozenset[str]) -> None:

@@ -3,7 +3,8 @@
 Each release's modules are under a package name of their own, and see their own world: what lies in the
 release's folder is private to the release, `previous.NAME` is NAME in the release before, generated
 protobuf code and the well-known types are the release's own, and the rest (`segue`, grpc, numpy) is shared,
-as is a compiled library that a release ships.
+as is a compiled library that a release ships. What is installed of a release's requirements is searched after
+its own code, and treated as if the release shipped it.
 Nothing else stands in `sys.modules` under the name that its author gave it.
 
 An author meets the package name in one place: `__name__`, a class's `__module__` and thereby the names of
@@ -28,7 +29,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from segue.errors import ReleaseError, is_passing
 from segue.model.ids import Version
-from segue.release import libraries, protobuf
+from segue.release import libraries, lookups, protobuf
 from segue.release.finder import VIEWED, ReleaseFinder, Surroundings, top_names
 
 _PREVIOUS = "previous"
@@ -56,14 +57,16 @@ class LoadedRelease:
             raise ReleaseError(f"release {version}: there is no folder {folder}; unpack its bundle there first")
         self.folder = folder.resolve()
         self.version = version
-        shared = libraries.SHARED.share(libraries.compiled_libraries(self.folder, version), version)
+        #: Where its modules are, in the order of search: its own folder, then what is installed of its requirements.
+        self._places = libraries.places(self.folder)
+        shared = libraries.SHARED.share(libraries.compiled_libraries(self._places, version), version)
         self.pool = DescriptorPool()
         self._embedded: LoadedRelease | None = None
         if previous is None and version > 1 and (self.folder / _PREVIOUS).is_dir():
             previous = self._embedded = LoadedRelease(self.folder / _PREVIOUS, Version(version - 1))
         self.previous = previous
-        self._tops = top_names(self.folder) - shared
-        self.name = _claim(version, self.folder)
+        self._tops = frozenset(name for place in self._places for name in top_names(place)) - shared
+        self.name = _claim(version, self._places)
         importlib.invalidate_caches()  # the folder may be younger than what Python remembers of it
         self._finder = ReleaseFinder(
             Surroundings(
@@ -73,7 +76,7 @@ class LoadedRelease:
                 builtins={**vars(builtins), "__import__": self._import},
                 stand_ins={
                     **protobuf.stand_ins(self.pool),
-                    "importlib.metadata": libraries.metadata_view(self.folder, self.name),
+                    **lookups.stand_ins(self._places, self.name, self._name_of, self._import_module),
                     "importlib": {"import_module": self._import_module, "__import__": self._import},
                 },
             )
@@ -218,6 +221,13 @@ class LoadedRelease:
             return f"{self.name}.{name}"
         return name
 
+    def _name_of(self, name: str) -> str:
+        """Return the name in `sys.modules` of what the release's code names in a string; `name` if that is nothing."""
+        try:
+            return self._target(name)
+        except ModuleNotFoundError:
+            return name
+
     def _take_back_name(self, error: BaseException) -> None:
         """Make a failed import speak of the name that the author wrote, as `except` clauses compare it."""
         if not isinstance(error, ModuleNotFoundError) or error.name is None:
@@ -240,7 +250,7 @@ class LoadedRelease:
         )
 
 
-def _claim(version: Version, folder: Path) -> str:
+def _claim(version: Version, places: Sequence[Path]) -> str:
     """Take a package name for a release, and return it.
 
     The first release of a version in a process has the plain name, so that what its code pickled can be
@@ -253,7 +263,7 @@ def _claim(version: Version, folder: Path) -> str:
             name = f"{_PACKAGE}{version}_again_{number}"
         root = ModuleType(name, f"All modules of release {version}.")
         root.__spec__ = ModuleSpec(name, None, is_package=True)
-        root.__path__ = root.__spec__.submodule_search_locations = [str(folder)]
+        root.__path__ = root.__spec__.submodule_search_locations = [str(place) for place in places]
         root.__package__ = name
         sys.modules[name] = root
     return name
