@@ -77,6 +77,7 @@ class Index:
     Attributes:
         url: where it is.
         wheels: what it has: `{file name: content}`.
+        lost: names of files that it lists and does not have.
         status: what it answers with instead, if not 200.
         is_silent: True to take requests and never answer.
         asked: the paths that were asked for.
@@ -84,6 +85,7 @@ class Index:
 
     url: str
     wheels: dict[str, bytes] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
     status: int = 200
     is_silent: bool = False
     asked: list[str] = field(default_factory=list)
@@ -131,7 +133,7 @@ def _answer(index: Index, path: str) -> tuple[int, bytes]:
     kind, _, rest = path.strip("/").partition("/")
     if index.status != 200:
         return index.status, b""
-    if kind == "wheels" and rest in index.wheels:
+    if kind == "wheels" and rest in index.wheels.keys() - index.lost:
         return 200, index.wheels[rest]
     found = sorted(name for name in index.wheels if kind == "simple" and name.partition("-")[0] == rest)
     links = "".join(f'<a href="/wheels/{name}">{name}</a>\n' for name in found)
