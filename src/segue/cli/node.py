@@ -16,6 +16,7 @@ from segue.model.address import split_address
 from segue.model.clock import SystemClock
 from segue.model.ids import class_name, node_id, system_name
 from segue.node.agent import run_agent
+from segue.node.requirements import InstallSettings
 from segue.node.settings import NodeSettings
 
 
@@ -89,6 +90,19 @@ def node(
     keep_old_s: Annotated[
         float, typer.Option(help="Seconds that the old version's state is kept after an upgrade; one at most is.")
     ] = 3600.0,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            help="The URL of the package index for what releases require and do not ship; "
+            "by default what uv's own settings say."
+        ),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Install what releases require without any network: from their wheels.")
+    ] = False,
+    install_timeout_s: Annotated[
+        float, typer.Option(help="Seconds that the installation of what a release requires may take.")
+    ] = 600.0,
 ) -> None:
     """Run one node: the application's process, and the agent that upgrades it.
 
@@ -117,6 +131,7 @@ def node(
         retries=retries,
         probation_s=probation_s,
         keep_old_s=keep_old_s,
+        install=InstallSettings(index_url=index, offline=offline, timeout_s=install_timeout_s),
     )
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

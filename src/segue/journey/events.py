@@ -35,6 +35,7 @@ class FetchFailed:
 
     reason: str
     final: bool
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

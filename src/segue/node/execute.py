@@ -16,12 +16,13 @@ from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, Tru
 from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.model.release import Announcement
-from segue.node.control import HostGoneError, details_of, one_line, reason_of
+from segue.node.control import HostGoneError, details_of, reason_of
 from segue.node.folders import Folders
 from segue.node.hosts import HostProcess
 from segue.node.news import News
 from segue.node.placement import Placement
 from segue.node.processes import FAILURES, Processes
+from segue.node.requirements import install_requirements
 from segue.node.settings import NodeSettings
 from segue.node.transforming import run_transform
 from segue.release.bundle import content_hash, unpack
@@ -112,17 +113,20 @@ class Executor:
             try:
                 await self._have(release)
             except ReleaseError as error:  # these are the bytes that were published, and they are no release
-                return journey.FetchFailed(reason=str(error), final=self._is_last(at))
+                return journey.FetchFailed(**self._failure(error, at))
             except FAILURES as error:
-                reason = f"release {release.version} is not here: {one_line(error)}"
-                return journey.FetchFailed(reason=reason, final=False)
+                reason = f"release {release.version} is not here: {reason_of(error)}"
+                return journey.FetchFailed(reason=reason, final=False, details=details_of(error))
         return journey.Fetched()
 
     async def _have(self, release: Announcement) -> None:
-        """Have a release's bundle unpacked here."""
+        """Have a release's bundle unpacked here, and what it requires installed."""
         folder = self._folders.release(release.sha256)
-        if folder.exists():
-            return
+        if not folder.exists():
+            await self._unpack(release, folder)
+        await install_requirements(folder, self._settings.install)
+
+    async def _unpack(self, release: Announcement, folder: Path) -> None:
         bundle = await self._server.fetch(release.sha256)
         if content_hash(bundle) != release.sha256:
             raise TrustError(

@@ -8,6 +8,7 @@ from typing import Any
 from segue.errors import OperatorError
 from segue.layer.label import unlabelled_default
 from segue.model.ids import ClassName, NodeId, SystemName
+from segue.node.requirements import InstallSettings
 
 #: gRPC counts a message's bytes in 31 bits.
 _MESSAGE_LIMIT_MIB = 2047
@@ -36,6 +37,7 @@ class NodeSettings:
         retries: how often a release that failed on this node is tried again, before it waits for the operator.
         probation_s: seconds after an upgrade in which an end of the new process counts as the release's failure.
         keep_old_s: seconds that the old version's state is kept after a commit.
+        install: where the libraries come from that releases require.
     """
 
     server_url: str
@@ -56,6 +58,7 @@ class NodeSettings:
     retries: int = 3
     probation_s: float = 10.0
     keep_old_s: float = 3600.0
+    install: InstallSettings = field(default_factory=InstallSettings)
 
     def __post_init__(self) -> None:
         unlabelled_default(self.unlabelled)
