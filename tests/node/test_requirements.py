@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import uv
 
 from segue.errors import OperatorError, PeerError, ReleaseError
 from segue.model.ids import Version
@@ -346,3 +347,20 @@ def processes_of(folder: Path) -> list[int]:
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(OperatorError, match=said):
         InstallSettings(**wrong)  # type: ignore[arg-type]
+
+
+async def test_what_uv_compiles_can_be_installed(release: Callable[..., Path], tmp_path: Path) -> None:
+    """The two commands of docs/writing-a-release.md, as far as they need no network."""
+    folder = release([], [LIB])
+    (folder / "requirements.in").write_text("lib\n")
+    compiled = await asyncio.create_subprocess_exec(
+        uv.find_uv_bin(), "pip", "compile", "requirements.in", "--universal", "--generate-hashes",
+        "--no-emit-package", "segue", "--no-emit-package", "grpcio", "--no-emit-package", "protobuf",
+        "--output-file", "requirements.txt", "--quiet", "--python", sys.executable,
+        "--no-index", "--offline", "--find-links", "wheels", "--cache-dir", str(tmp_path / "cache"),
+        cwd=folder, stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert await compiled.wait() == 0
+    assert LIB.hash in (folder / "requirements.txt").read_text()
+    await install_requirements(folder, OFFLINE)
+    assert (folder / ".requirements/lib").is_dir()
