@@ -5,6 +5,7 @@ application's process, so only gRPC is imported here.
 """
 
 import math
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,6 +222,12 @@ def _marked(simulation: Simulation, kind: str) -> dict[str, Marked]:
     return found
 
 
+def _nobody_asks(
+    *, items_done: int | None, items_total: int | None, bytes_done: int | None, bytes_total: int | None
+) -> None:
+    """Take progress where nobody watches, such as in an author's own test."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformContext:
     """What a transform has besides the old folder and the new one.
@@ -236,3 +243,42 @@ class TransformContext:
     to_version: Version
     simulation: Path | None
     past: Path
+    take_progress: Callable[..., None] = _nobody_asks
+    make_link: Callable[[Path, Path], None] = os.link
+
+    def progress(
+        self,
+        *,
+        items_done: int | None = None,
+        items_total: int | None = None,
+        bytes_done: int | None = None,
+        bytes_total: int | None = None,
+    ) -> None:
+        """Say how far the transform is, for operators. Cheap: about five times a second it is passed on.
+
+        Args:
+            items_done: how many of whatever is counted are done so far; what is left out stays as it was.
+            items_total: how many there are.
+            bytes_done: how many bytes are done so far.
+            bytes_total: how many there are.
+        """
+        self.take_progress(
+            items_done=items_done, items_total=items_total, bytes_done=bytes_done, bytes_total=bytes_total
+        )
+
+    def link(self, source: Path, target: Path) -> None:
+        """Have a file of the old state as it is in the new one, without a copy: it gets a second name (a hard link).
+
+        The name appears when the transform has returned, so that no transform can change the old file by it. An
+        object of the new version must not write into such a file either, but replace it: the old version would
+        find what it wrote, if it goes back in service. `os.link` from the old folder fails.
+
+        Args:
+            source: a file below the old folder or the simulation's.
+            target: the name below the new folder or the past simulation's; its folder exists, it does not.
+
+        Raises:
+            FileNotFoundError: there is no such file, or no such folder.
+            FileExistsError: the target exists.
+        """
+        self.make_link(source, target)

@@ -27,6 +27,14 @@ class Ended:
     folder: Path
 
     @property
+    def size_bytes(self) -> int:
+        return int(json.loads(self.out.splitlines()[-1])["done"]["size_bytes"])
+
+    @property
+    def done(self) -> bool:
+        return self.out.splitlines()[-1:] != [] and "done" in json.loads(self.out.splitlines()[-1])
+
+    @property
     def last_line(self) -> str:
         return self.err.rstrip("\n").splitlines()[-1]
 
@@ -38,12 +46,13 @@ Run = Callable[..., Ended]
 def run(write: Write, tmp_path: Path) -> Run:
     """Runs a transform with this code, as the agent does, on the old file `name` with the content `old`."""
     write("old", {"name": "old"})
+    (tmp_path / "work").mkdir()
     write("simulation", {"index": "known"})
     write("one", {"kv/__init__.py": "", "kv/types.py": "WHO = 'one'"})
 
     def run(code: str, **order: Any) -> Ended:
         release = write("two", {"kv/__init__.py": "", "kv/types.py": "WHO = 'two'", "kv/upgrade.py": code})
-        folders = {name: str(tmp_path / name) for name in ("old", "new", "past", "simulation")}
+        folders = {name: str(tmp_path / name) for name in ("old", "work", "simulation")}
         given = {
             "release": str(release),
             "version": 2,
@@ -53,7 +62,7 @@ def run(write: Write, tmp_path: Path) -> Run:
             **folders,
             **order,
         }
-        return start(json.dumps(given))
+        return start(f"{json.dumps(given)}\n{json.dumps(given)}\n")
 
     def start(order: str) -> Ended:
         ended = subprocess.run(
@@ -84,19 +93,19 @@ def test_a_transform_reads_the_old_folder_and_writes_the_new_ones(run: Run) -> N
         """
     )
     assert (ended.status, ended.err) == (0, "")
-    assert json.loads(ended.out) == {"size_bytes": len("oldtwoone" + "known" + "12")}
-    assert (ended.folder / "new/deep/name").read_text() == "oldtwoone"
-    assert (ended.folder / "past/index").read_text() == "known"
-    assert (ended.folder / "new/versions").read_text() == "12"
+    assert ended.size_bytes == len("oldtwoone" + "known" + "12")
+    assert (ended.folder / "work/object/deep/name").read_text() == "oldtwoone"
+    assert (ended.folder / "work/past/index").read_text() == "known"
+    assert (ended.folder / "work/object/versions").read_text() == "12"
 
 
 def test_what_an_earlier_attempt_left_is_gone(run: Run, write: Write) -> None:
-    write("new", {"deep/left": "x"})
-    write("past", {"left": "x"})
+    write("work", {"object/deep/left": "x", "past/left": "x", "left": "x"})
     ended = run("def transform(old, new, context): (new / 'made').touch()")
     assert ended.status == 0, ended.err
-    assert [path.name for path in (ended.folder / "new").iterdir()] == ["made"]
-    assert list((ended.folder / "past").iterdir()) == []
+    assert [path.name for path in (ended.folder / "work/object").iterdir()] == ["made"]
+    assert list((ended.folder / "work/past").iterdir()) == []
+    assert not (ended.folder / "work/left").exists()
 
 
 def test_a_transform_twice_is_a_transform_once(run: Run) -> None:
@@ -114,7 +123,7 @@ def test_without_the_release_before_it_uses_what_the_bundle_brought(run: Run, wr
     code = "def transform(old, new, context):\n    from previous.kv.types import WHO\n    (new / WHO).touch()"
     ended = run(code, previous=None)
     assert ended.status == 0, ended.err
-    assert (ended.folder / "new/brought").exists()
+    assert (ended.folder / "work/object/brought").exists()
 
 
 def test_what_the_authors_code_prints_does_not_spoil_the_answer(run: Run) -> None:
@@ -126,7 +135,7 @@ def test_what_the_authors_code_prints_does_not_spoil_the_answer(run: Run) -> Non
             os.system("echo from a child")
         """
     ended = run(code)
-    assert json.loads(ended.out) == {"size_bytes": 0}
+    assert ended.size_bytes == 0
     assert {"at import", "printed", "from a child"} <= set(ended.err.splitlines())
 
 
@@ -155,7 +164,7 @@ def test_what_the_authors_code_prints_does_not_spoil_the_answer(run: Run) -> Non
 )
 def test_a_failure_is_a_traceback_and_one_line(code: str, summary: str, run: Run) -> None:
     ended = run(code)
-    assert (ended.status, ended.out) == (1, "")
+    assert (ended.status, ended.done) == (1, False)
     assert summary in ended.last_line
     assert "Traceback (most recent call last)" in ended.err
     assert "segue_release" not in ended.last_line
@@ -168,28 +177,27 @@ def test_the_traceback_shows_the_authors_own_lines(run: Run) -> None:
 
 def test_a_transform_that_cannot_say_goodbye_gives_no_answer(run: Run) -> None:
     """An answer is what tells the agent that all is on disk."""
-    assert run("import os\ndef transform(o, n, c): os._exit(0)").out == ""
+    assert not run("import os\ndef transform(o, n, c): os._exit(0)").done
     killed = run("import os, signal\ndef transform(o, n, c): os.kill(os.getpid(), signal.SIGKILL)")
-    assert (killed.status, killed.out) == (-signal.SIGKILL, "")
+    assert (killed.status, killed.done) == (-signal.SIGKILL, False)
 
 
 @pytest.mark.parametrize(
-    ("new", "past"),
+    ("name", "folder"),
     [
-        ("old", "past"),
-        ("old/within", "past"),
-        ("two", "past"),
-        ("one/kv", "past"),
-        ("new", "new"),
-        ("new", "new/past"),
-        ("new", "simulation"),
-        (".", "past"),
+        ("work", "two"),
+        ("work", "one/kv"),
+        ("work", "."),
+        ("old", "work"),
+        ("old", "work/object"),
+        ("old", "."),
+        ("simulation", "work/past"),
     ],
 )
-def test_folders_that_are_read_are_never_written(new: str, past: str, run: Run, tmp_path: Path) -> None:
-    ended = run("def transform(o, n, c): ...", new=str(tmp_path / new), past=str(tmp_path / past))
+def test_folders_that_are_read_are_never_written(name: str, folder: str, run: Run, tmp_path: Path) -> None:
+    ended = run("def transform(o, n, c): ...", **{name: str(tmp_path / folder)})
     assert ended.status == 1
-    assert "a transform cannot write" in ended.last_line
+    assert "a transform cannot work in" in ended.last_line
     assert (tmp_path / "old/name").read_text() == "old"
     assert (tmp_path / "simulation/index").exists()
 
@@ -197,7 +205,7 @@ def test_folders_that_are_read_are_never_written(new: str, past: str, run: Run, 
 @pytest.mark.parametrize("order", [{"version": None}, {"version": "x"}, {"old": 3}, {"transform": None}])
 def test_an_order_that_is_none_is_refused(order: dict[str, Any], run: Run) -> None:
     ended = run("def transform(o, n, c): ...", **order)
-    assert (ended.status, ended.out) == (1, "")
+    assert (ended.status, ended.done) == (1, False)
     assert len(ended.last_line) > 10
 
 

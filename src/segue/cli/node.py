@@ -103,6 +103,13 @@ def node(
     install_timeout_s: Annotated[
         float, typer.Option(help="Seconds that the installation of what a release requires may take.")
     ] = 600.0,
+    transform_memory_mib: Annotated[
+        int | None, typer.Option(help="Memory that each process of a transform may have, in MiB; no limit by default.")
+    ] = None,
+    disk_reserve_mib: Annotated[
+        int,
+        typer.Option(help="Room on the disk that an upgrade leaves free beside the new state, in MiB; else it waits."),
+    ] = 256,
 ) -> None:
     """Run one node: the application's process, and the agent that upgrades it.
 
@@ -132,6 +139,8 @@ def node(
         probation_s=probation_s,
         keep_old_s=keep_old_s,
         install=InstallSettings(index_url=index, offline=offline, timeout_s=install_timeout_s),
+        transform_memory_mib=transform_memory_mib,
+        disk_reserve_mib=disk_reserve_mib,
     )
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

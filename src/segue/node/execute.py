@@ -25,6 +25,7 @@ from segue.node.placement import Placement
 from segue.node.processes import FAILURES, Processes
 from segue.node.requirements import install_requirements
 from segue.node.settings import NodeSettings
+from segue.node.transform_process import TransformLimits
 from segue.node.transforming import run_transform
 from segue.release.bundle import content_hash, unpack
 from segue.release.durable import sync_path
@@ -251,7 +252,9 @@ class Executor:
                 task,
                 making=self._folders.making,
                 states=self._folders.states(release.version),
-                timeout_s=self._settings.transform_timeout_s,
+                limits=TransformLimits(
+                    timeout_s=self._settings.transform_timeout_s, memory_mib=self._settings.transform_memory_mib
+                ),
             )
         except FAILURES as error:
             return journey.TransformFailed(**self._failure(error, at))

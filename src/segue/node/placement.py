@@ -10,7 +10,7 @@ from segue.model.release import Announcement
 from segue.node.folders import Folders
 from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, SimulationPlan, Stage
 from segue.node.settings import NodeSettings
-from segue.node.transforming import TransformTask
+from segue.node.transform_process import TransformTask
 from segue.release.manifest import ClassSection, Manifest, read_manifest
 
 
@@ -103,6 +103,7 @@ class Placement:
             previous_version=previous.version,
             old=self._folders.object(previous.version),
             simulation=simulation if simulation.exists() else None,
+            disk=upgrade.disk,
         )
 
     def _touching(self, releases: Sequence[Announcement]) -> list[Announcement]:

@@ -12,6 +12,8 @@ from segue.node.requirements import InstallSettings
 
 #: gRPC counts a message's bytes in 31 bits.
 _MESSAGE_LIMIT_MIB = 2047
+#: Python and what it imports of Segue and gRPC take about 40 MiB.
+_LEAST_TRANSFORM_MEMORY_MIB = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class NodeSettings:
         probation_s: seconds after an upgrade in which an end of the new process counts as the release's failure.
         keep_old_s: seconds that the old version's state is kept after a commit.
         install: where the libraries come from that releases require.
+        transform_memory_mib: memory that each process of a transform may have, in MiB; None for no limit.
+        disk_reserve_mib: room on the disk that an upgrade leaves free beside the new state, in MiB.
     """
 
     server_url: str
@@ -59,6 +63,8 @@ class NodeSettings:
     probation_s: float = 10.0
     keep_old_s: float = 3600.0
     install: InstallSettings = field(default_factory=InstallSettings)
+    transform_memory_mib: int | None = None
+    disk_reserve_mib: int = 256
 
     def __post_init__(self) -> None:
         unlabelled_default(self.unlabelled)
@@ -72,3 +78,9 @@ class NodeSettings:
             raise OperatorError(
                 f"max_message_mib is {self.max_message_mib}: it must be a whole number from 1 to {_MESSAGE_LIMIT_MIB}"
             )
+        if self.transform_memory_mib is not None and self.transform_memory_mib < _LEAST_TRANSFORM_MEMORY_MIB:
+            raise OperatorError(
+                f"transform_memory_mib is {self.transform_memory_mib}: it must be {_LEAST_TRANSFORM_MEMORY_MIB} or more"
+            )
+        if self.disk_reserve_mib < 0:
+            raise OperatorError(f"disk_reserve_mib is {self.disk_reserve_mib}: it must be 0 or more")

@@ -113,6 +113,12 @@ class UpgradeSection(Section):
     schedule: ScheduleSection = Field(
         default=ScheduleSection(), description="a table with max_unavailable, per, canary"
     )
+    disk: float = Field(
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="a number from 0: how much room the new state takes, as a share of the old one",
+    )
 
 
 class ClassSection(Section):
@@ -122,7 +128,9 @@ class ClassSection(Section):
     """
 
     object: Reference = Field(description=f'{_CODE} "blockstore.node:BlockNode"')
-    upgrade: UpgradeSection | None = Field(default=None, description="a table with transform, past, future, schedule")
+    upgrade: UpgradeSection | None = Field(
+        default=None, description="a table with transform, past, future, schedule, disk"
+    )
 
 
 class ReleaseSection(Section):

@@ -1,6 +1,5 @@
 """The transform: version 2's state, and the future simulation's, become version 3's."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,16 +21,16 @@ def transform(old: Path, new: Path, context: segue.TransformContext) -> None:
     """
     for folder in (PUBLIC, PRIVATE):
         Files(new, folder).open()
-    _link(old / PUBLIC, new / PUBLIC)
+    _link(old / PUBLIC, new / PUBLIC, context)
     if context.simulation:
-        _link(context.simulation / PRIVATE, new / PRIVATE)
+        _link(context.simulation / PRIVATE, new / PRIVATE, context)
 
 
-def _link(before: Path, after: Path) -> None:
+def _link(before: Path, after: Path, context: segue.TransformContext) -> None:
     for file in _files(before):
         target = after / file.relative_to(before)
         target.parent.mkdir(exist_ok=True)
-        os.link(file, target)
+        context.link(file, target)
 
 
 def _files(folder: Path) -> Iterable[Path]:
