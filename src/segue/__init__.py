@@ -21,6 +21,8 @@ from segue.layer.grpc_channel import labelled_channel
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refusal_of
 from segue.layer.grpc_sync_channel import labelled_sync_channel
 from segue.release.convert import convert
+from segue.states.files import transform_files
+from segue.states.sqlite import transform_sqlite
 
 __all__ = [
     "AbortError",
@@ -39,4 +41,6 @@ __all__ = [
     "labelled_sync_channel",
     "observes",
     "refusal_of",
+    "transform_files",
+    "transform_sqlite",
 ]

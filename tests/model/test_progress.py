@@ -22,6 +22,8 @@ NOTHING: dict[str, Any] = {"items_done": 0, "items_total": None, "bytes_done": 0
         ({"items_done": 1, "items_total": 2, "bytes_done": 1, "bytes_total": 5}, 16.0),
         ({"items_done": 5, "items_total": 5}, 0.0),
         ({"items_done": 6, "items_total": 5}, 0.0),
+        ({"bytes_done": 5, "bytes_total": 5, "items_total": 3}, None),
+        ({"bytes_done": 1, "bytes_total": 5, "items_total": 3}, 16.0),
     ],
 )
 def test_the_rest_goes_at_the_pace_so_far(said: dict[str, Any], left: float | None) -> None:

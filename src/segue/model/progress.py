@@ -43,11 +43,10 @@ def estimated(
         bytes_total: None if nobody said.
         elapsed_s: seconds since the transform began.
     """
-    estimates = [
-        elapsed_s * max(0, total - done) / done
-        for done, total in ((items_done, items_total), (bytes_done, bytes_total))
-        if done > 0 and total is not None
-    ]
+    counted = [(done, total) for done, total in ((items_done, items_total), (bytes_done, bytes_total)) if total]
+    estimates = [elapsed_s * max(0, total - done) / done for done, total in counted if done > 0]
+    if len(estimates) < len(counted) and max(estimates, default=0) == 0:
+        estimates = []  # one is through, and of the other nothing is known yet
     return Progress(
         items_done=items_done,
         items_total=items_total,
