@@ -222,6 +222,12 @@ class Journey:
                 found.append(future.release.version)
         return tuple(found)
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether the node goes nowhere by itself any more: it waits for the operator, or for the next release."""
+        stuck = self.failed in self.rejected or (self.running is not None and self.running.sha256 in self.rejected)
+        return stuck and self.phase is Phase.SERVING
+
     def failures_of(self, release: Announcement) -> int:
         """Return how often in a row it was tried to get to `release`, and was not possible."""
         return self.failures if self.failed == release.sha256 else 0

@@ -7,6 +7,7 @@ version, and goes on from its journal after a crash, with the processes that are
 import asyncio
 import logging
 from contextlib import suppress
+from datetime import timedelta
 
 from segue import journey
 from segue.errors import OperatorError, PeerError, SegueError
@@ -19,10 +20,12 @@ from segue.node.handover import check_free
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.journal import Journal
 from segue.node.news import News
+from segue.node.orders import Done, Order, Orders, Refused, Restart, Retry
 from segue.node.placement import Placement
 from segue.node.processes import Processes
-from segue.node.reports import Reports, heartbeat
+from segue.node.reports import Condition, Reports, heartbeat
 from segue.node.settings import NodeSettings
+from segue.node.upkeep import Upkeep
 from segue.wire.client import UpgradeServer
 
 logger = logging.getLogger(__name__)
@@ -74,6 +77,12 @@ class Agent:
             ) from error
         self._processes: Processes | None = None
         self._news = News(server, settings.system)
+        self._orders = Orders(wake=self._news.wake, where=lambda: log_words(self._at))
+        #: The restart that is under way, if somebody waits for it.
+        self._under_order: Order | None = None
+        self._upkeep = Upkeep(
+            folders=folders, clock=clock, keep_old_s=settings.keep_old_s, changed=lambda: self._report_now.set()
+        )
         self._report_now = asyncio.Event()
 
     async def run(self) -> None:
@@ -103,7 +112,11 @@ class Agent:
                     learn=self._next,
                     clock=self._clock,
                 )
-                await self._travel(executor, processes, tasks)
+                async with self._orders.listening(self._folders.run):
+                    try:
+                        await self._travel(executor, processes, tasks)
+                    finally:
+                        await executor.cool()
         except asyncio.CancelledError:
             # Told to end, and only then: an agent that fails leaves the application in service.
             logger.info("told to end: the application ends as well")
@@ -118,7 +131,8 @@ class Agent:
         await processes.adopt()
         if not processes.running and not processes.leaving:
             check_free(self._settings.address)
-        tasks.create_task(self._report(processes))
+        tasks.create_task(self._report(executor, processes))
+        tasks.create_task(self._upkeep.run())
         if self._at.phase is Phase.NEW:
             logger.info("waiting for a release of system %s", self._settings.system)
         else:
@@ -126,10 +140,20 @@ class Agent:
         while True:
             down = self._at.phase in _SERVES_CURRENT and not await self._serve(executor, processes)
             for command in journey.pending(self._at):
-                self._record(await executor.run(command, self._at))
+                self._record(await self._run(command, executor, processes))
                 break
             else:
                 await self._rest(processes.next_wait_s if down else None)
+
+    async def _run(self, command: journey.Command, executor: Executor, processes: Processes) -> journey.Event:
+        """Run a command; one that may take long does not keep a process that dies from being started again."""
+        if self._at.phase is not Phase.FETCHING:
+            return await executor.run(command, self._at)
+        async with asyncio.TaskGroup() as meanwhile:
+            keeping = meanwhile.create_task(processes.keep(self._at))
+            event = await executor.run(command, self._at)
+            keeping.cancel()
+        return event
 
     async def _serve(self, executor: Executor, processes: Processes) -> bool:
         """Have the version that owns the state serve; False if it cannot be had, and something else may help."""
@@ -146,6 +170,10 @@ class Agent:
         self._at, _ = journey.advance(self._at, event)
         logger.info("%s (%s)", log_words(self._at), type(event).__name__)
         self._report_now.set()
+        if before.phase.is_restart and not self._at.phase.is_restart:
+            self._answer_order(event)
+        if isinstance(event, journey.Committed | journey.FirstStarted):
+            self._upkeep.look()
         if isinstance(event, journey.FirstStartFailed):
             raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
         if (self._at.failed, self._at.failures) != (before.failed, before.failures):
@@ -159,15 +187,35 @@ class Agent:
             self._record(event)
 
     async def _next(self, at: journey.Journey) -> journey.Event | None:
-        """Return what there is to do next for a node that is at rest or waits: a release that it wants."""
-        return await self._news.next(at)
+        """Return what there is to do next for a node that is at rest or waits: an order, or a release that it wants."""
+        match self._orders.take() if at.phase is not Phase.NEW else None:
+            case Restart() as order:
+                self._under_order = order
+                return journey.RestartOrdered()
+            case Retry() as order:
+                self._orders.answer(order, Done(text=f"node {self._settings.node_id} tries again what it gave up"))
+                return journey.RetryOrdered()
+            case None:
+                return await self._news.next(at)
 
-    async def _report(self, processes: Processes) -> None:
+    def _answer_order(self, event: journey.Event) -> None:
+        """Say how a restart went to who ordered it."""
+        if self._under_order is None:
+            return
+        text = f"node {self._settings.node_id} has a new process of version {self._at.version}"
+        match event:
+            case journey.HandedOver(pid=pid):
+                self._orders.answer(self._under_order, Done(text=text, pid=pid))
+            case _:
+                self._orders.answer(self._under_order, Refused(reason=self._at.failure or "it was not restarted"))
+        self._under_order = None
+
+    async def _report(self, executor: Executor, processes: Processes) -> None:
         """Report to the upgrade server, now and then and whenever something happened."""
         reachable = True
         while True:
             try:
-                await self._report_once(processes)
+                await self._report_once(executor, processes)
                 reachable = True
             except SegueError as error:
                 if reachable:
@@ -179,16 +227,35 @@ class Agent:
                     await self._report_now.wait()
             self._report_now.clear()
 
-    async def _report_once(self, processes: Processes) -> None:
+    async def _report_once(self, executor: Executor, processes: Processes) -> None:
         gathered = await self._reports.gather((*processes.leaving, *processes.running.values()))
         serving = processes.running.get(self._at.generation)
-        pid = serving.pid if serving else None
-        message = heartbeat(self._settings, self._at, pid=pid, process_reports=gathered.reports)
+        message = heartbeat(
+            self._settings,
+            self._at,
+            pid=serving.pid if serving else None,
+            process_reports=gathered.reports,
+            condition=self._condition(executor, processes),
+        )
         reply = await self._server.heartbeat(self._settings.system, self._settings.node_id, message)
         self._reports.arrived(gathered)
         if gathered.more:
             self._report_now.set()
         self._news.hear(Version(reply.newest), self._at)
+
+    def _condition(self, executor: Executor, processes: Processes) -> Condition:
+        """Say how the node is, beside where it is."""
+        at, retry_in_s = self._at, self._news.retry_in_s
+        given_up = at.gave_up
+        return Condition(
+            progress=executor.progress,
+            attempts=at.failures,
+            attempts_limit=self._settings.retries + 1,
+            retry_at=self._clock.now() + timedelta(seconds=retry_in_s) if retry_in_s and not given_up else None,
+            waits_for_operator=given_up,
+            crashes=processes.crashes,
+            disk=self._upkeep.disk,
+        )
 
     def _watch(self, host: HostProcess, tasks: asyncio.TaskGroup) -> None:
         """Have a process listened to for as long as it lives."""

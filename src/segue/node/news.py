@@ -62,6 +62,11 @@ class News:
         wait_s = min(_RETRY_S * 2.0 ** min(failures - 1, 10), _RETRY_LIMIT_S) if failures else 0.0
         self._retry_at = time.monotonic() + wait_s
 
+    @property
+    def retry_in_s(self) -> float:
+        """Seconds until what failed is tried again; 0 if nothing is put off."""
+        return max(0.0, self._retry_at - time.monotonic())
+
     async def wait(self, limit_s: float | None = None) -> None:
         """Return when there may be something new, or `limit_s` seconds have passed."""
         with suppress(TimeoutError):

@@ -135,6 +135,14 @@ class Processes:
                 if not tries:
                     return None
 
+    async def keep(self, at: journey.Journey) -> None:
+        """Have the version that owns the state serve, until cancelled."""
+        while True:
+            host = self.running.get(at.generation) or await self.bring_back(at, tries=1)
+            if host is not None:
+                await host.ended()
+                self.forget(host)
+
     async def make_room(self, at: journey.Journey, error: Exception) -> None:
         """End the process that cannot serve: nothing better can be done for the callers than to start another."""
         logger.error("version %s is not in service: %s", at.version, reason_of(error))
