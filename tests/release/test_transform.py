@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from segue.release import durable
 from segue.release.durable import sync_tree
 
 Write = Callable[[str, Mapping[str, str]], Path]
@@ -224,6 +225,35 @@ def test_every_file_and_folder_is_synced_and_folders_after_their_files(
     assert set(synced[:300]) == {str(folder / file) for file in files}
     assert set(synced[300:-1]) == folders
     assert synced[-1] == str(folder)
+
+
+def test_many_files_are_synced_as_one_file_system(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On file systems that are known to wait for the disk, and only with a descriptor from before the first write."""
+    folder = write("tree", {f"f{number}": "xx" for number in range(300)})
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    whole: list[int] = []
+    monkeypatch.setattr(durable, "_sync_file_system", whole.append)
+    monkeypatch.setattr(durable, "_can_be_synced_whole", lambda _: True)
+    assert sync_tree(folder, since=7) == 600
+    assert (whole, synced) == ([7], [])
+    sync_tree(folder)
+    assert (len(whole), len(synced)) == (1, 301)
+    monkeypatch.setattr(durable, "_can_be_synced_whole", lambda _: False)
+    sync_tree(folder, since=7)
+    assert (len(whole), len(synced)) == (1, 602)
+
+
+def test_a_file_system_is_synced_whole_only_if_it_is_known(tmp_path: Path) -> None:
+    """`/proc` is one that is not; a descriptor that is none is told."""
+    assert not durable._can_be_synced_whole(Path("/proc"))
+    with pytest.raises(OSError, match="syncfs: Bad file descriptor"):
+        durable._sync_file_system(-1)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        durable._sync_file_system(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def test_a_file_that_cannot_be_synced_fails_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
