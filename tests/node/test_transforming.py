@@ -4,10 +4,11 @@ import asyncio
 import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -374,3 +375,40 @@ async def test_a_disk_that_is_full_at_the_end_leaves_no_state(
     with pytest.raises(OSError, match="No space left"):
         await run(making, tmp_path)
     assert left(tmp_path) == []
+
+
+_HELPED = """
+import segue
+def each(source, target):
+    if int(source.name) % 2:
+        context_of["it"].link(source, target)
+    else:
+        target.write_bytes(source.read_bytes() * 2)
+context_of = {}
+"""
+
+
+async def test_helpers_work_where_a_transform_is_held(task: MakeTask, tmp_path: Path) -> None:
+    """Forked processes can write and ask for links; a database is made whose journal and log need room of their own."""
+    making = task(
+        "context_of['it'] = context; (old / 'note').stat(); "
+        "segue.transform_files(old / 'many', new, each, context=context, workers=2); "
+        "segue.transform_sqlite(old / 'a.db', new / 'a.db', lambda c: c.execute('DELETE FROM t'), context=context)",
+        top=_HELPED,
+    )
+    (making.old / "many").mkdir()
+    for number in range(400):
+        (making.old / "many" / str(number)).write_text("ab")
+    with closing(sqlite3.connect(making.old / "a.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t AS SELECT name FROM pragma_function_list")
+    told: list[Progress] = []
+    states = tmp_path / "states"
+    await run_transform(making, making=tmp_path / "making", states=states, limits=LIMITS, on_progress=told.append)
+    new = states / "object"
+    assert sorted(path.name for path in new.iterdir() if path.is_file()) == sorted([*map(str, range(400)), "a.db"])
+    assert (new / "8").read_text() == "abab"
+    assert (new / "9").stat().st_ino == (making.old / "many" / "9").stat().st_ino
+    with closing(sqlite3.connect(new / "a.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    assert told[-1].items_done == told[-1].items_total == 400
