@@ -23,6 +23,7 @@ def segue(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
     def run(*arguments: str) -> Outcome:
         monkeypatch.setattr("sys.argv", ["segue", *arguments])
+        monkeypatch.setenv("SEGUE_LOG", "{}")  # `segue node` sets it for what it starts: it is put back
         status: int | str | None = 0
         try:
             main()

@@ -11,13 +11,23 @@ from typing import Annotated, Any
 
 import typer
 
-from segue.errors import OperatorError
+from segue.errors import OperatorError, SegueError
 from segue.model.address import split_address
 from segue.model.clock import SystemClock
 from segue.model.ids import class_name, node_id, system_name
 from segue.node.agent import run_agent
+from segue.node.first_process import step_aside_as_first_process
+from segue.node.logs import LogFormat, LogLevel, LogSettings, set_up
 from segue.node.requirements import InstallSettings
 from segue.node.settings import NodeSettings
+from segue.node.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+#: As in sysexits.h: a fault of the program. A supervisor does well to start it again.
+_OWN_FAULT = 70
+#: Signals to end that come so soon after the first, in seconds, are that one.
+_SAME_S = 1.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -110,13 +120,19 @@ def node(
         int,
         typer.Option(help="Room on the disk that an upgrade leaves free beside the new state, in MiB; else it waits."),
     ] = 256,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Logs go to standard error: for people, or a JSON object a line.")
+    ] = LogFormat.HUMAN,
+    log_level: Annotated[LogLevel, typer.Option(help="What is logged: this and what is graver.")] = LogLevel.INFO,
 ) -> None:
     """Run one node: the application's process, and the agent that upgrades it.
 
     On an empty state folder the node starts with the newest release. On a folder that it used before it
     goes on where it was, in the middle of an upgrade too. From then on it learns of releases by itself.
 
-    Ends with Ctrl-C or SIGTERM, and ends the application's process with it.
+    It stays in the foreground, and ends with Ctrl-C or SIGTERM, and the application's process with it: with 0; told
+    again, it does not wait for calls. It exits with 1 if somebody must act, as the last line of the log says, with 2
+    after a wrong option, and with 70 after a fault of its own. See docs/under-a-supervisor.md.
     """
     split_address(listen)
     settings = NodeSettings(
@@ -142,18 +158,51 @@ def node(
         transform_memory_mib=transform_memory_mib,
         disk_reserve_mib=disk_reserve_mib,
     )
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    with suppress(asyncio.CancelledError):
-        asyncio.run(_until_told(settings))
+    log = LogSettings(format=log_format, level=log_level, system=settings.system, node=settings.node_id)
+    raise typer.Exit(_run(settings, log))
+
+
+def _run(settings: NodeSettings, log: LogSettings) -> int:
+    """Be the agent until told to end, and return the exit status.
+
+    Raises:
+        SegueError: the agent cannot go on.
+    """
+    step_aside_as_first_process()
+    set_up(log, "agent")
+    log.pass_on()
+    try:
+        with suppress(asyncio.CancelledError):
+            asyncio.run(_until_told(settings))
+    except SegueError as error:
+        if log.format is LogFormat.HUMAN:
+            raise
+        logger.critical("%s", error)
+        return 1
+    except Exception:
+        logger.critical("the agent ends by a fault of its own; the application goes on", exc_info=True)
+        return _OWN_FAULT
+    return 0
 
 
 async def _until_told(settings: NodeSettings) -> None:
-    task = asyncio.current_task()
+    supervisor, loop, task = Supervisor.of_environment(), asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
+    told_at: list[float] = []
+
+    def end(name: str) -> None:
+        # What started us may have passed on a Ctrl-C that the terminal told us as well.
+        if told_at and loop.time() - told_at[0] < _SAME_S:
+            return
+        logger.info("%s: %s", name, "told to end again: waits for no call" if told_at else "told to end")
+        told_at.append(loop.time())
+        supervisor.stopping()
+        task.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await run_agent(settings, SystemClock())
+        loop.add_signal_handler(number, end, number.name)
+    loop.add_signal_handler(signal.SIGHUP, logger.info, "SIGHUP: settings are read at the start; it goes on as it is")
+    await run_agent(settings, SystemClock(), supervisor)
 
 
 def _attribute(text: str) -> tuple[str, str]:

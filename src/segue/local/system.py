@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -197,15 +198,31 @@ class LocalSystem:
             self._forget(started)
         return Ended(status=status, output=started.log.read_text(encoding="utf-8", errors="replace"))
 
+    def tell(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process, if it is there."""
+        with suppress(ProcessLookupError):
+            self._started.current[name].process.send_signal(number)
+
+    def pid(self, name: str) -> int:
+        """Return the id of a process that was started and neither ended nor killed here."""
+        return self._started.current[name].process.pid
+
     async def end(self, name: str, *, timeout_s: float = _COMMAND_S) -> int:
         """Tell a process to end, wait until it has, and return its exit status.
 
         Raises:
             SegueError: it has not within `timeout_s`; with the last line of its log.
         """
+        self.tell(name, signal.SIGTERM)
+        return await self.ended(name, timeout_s=timeout_s)
+
+    async def ended(self, name: str, *, timeout_s: float = _COMMAND_S) -> int:
+        """Wait until a process that was told to end has ended, and return its exit status.
+
+        Raises:
+            SegueError: it has not within `timeout_s`; with the last line of its log.
+        """
         one = self._started.current[name]
-        with suppress(ProcessLookupError):
-            one.process.terminate()
         try:
             async with asyncio.timeout(timeout_s):
                 status = await one.process.wait()

@@ -25,6 +25,7 @@ from segue.node.placement import Placement
 from segue.node.processes import Processes
 from segue.node.reports import Condition, Reports, heartbeat
 from segue.node.settings import NodeSettings
+from segue.node.supervisor import Supervisor
 from segue.node.upkeep import Upkeep
 from segue.wire.client import UpgradeServer
 
@@ -44,6 +45,7 @@ _SERVES_CURRENT = frozenset(
 )
 #: So often in a row a node at rest tries to serve before it looks whether a release, or an order, may help.
 _TRIES = 3
+_NOBODY = Supervisor()
 #: Between two reports at least, however much callers claim.
 _REPORT_GAP_S = 0.1
 
@@ -56,12 +58,22 @@ class Agent:
         folders: the node's places on disk, claimed.
         server: the upgrade server.
         clock: for the instants that the journal keeps.
+        supervisor: is told what the agent is at.
 
     Raises:
         OperatorError: the node's journal cannot be read.
     """
 
-    def __init__(self, *, settings: NodeSettings, folders: Folders, server: UpgradeServer, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        settings: NodeSettings,
+        folders: Folders,
+        server: UpgradeServer,
+        clock: Clock,
+        supervisor: Supervisor = _NOBODY,
+    ) -> None:
+        self._supervisor = supervisor
         self._settings = settings
         self._folders = folders
         self._server = server
@@ -119,7 +131,6 @@ class Agent:
                         await executor.cool()
         except asyncio.CancelledError:
             # Told to end, and only then: an agent that fails leaves the application in service.
-            logger.info("told to end: the application ends as well")
             if self._processes:
                 await self._processes.end_all()
             raise
@@ -137,6 +148,9 @@ class Agent:
             logger.info("waiting for a release of system %s", self._settings.system)
         else:
             logger.info("goes on: %s", log_words(self._at))
+        # Not only when the node serves: that may take a transform of hours, and a supervisor would not wait.
+        self._supervisor.ready()
+        self._supervisor.status(log_words(self._at))
         while True:
             down = self._at.phase in _SERVES_CURRENT and not await self._serve(executor, processes)
             for command in journey.pending(self._at):
@@ -169,6 +183,7 @@ class Agent:
         before = self._at
         self._at, _ = journey.advance(self._at, event)
         logger.info("%s (%s)", log_words(self._at), type(event).__name__)
+        self._supervisor.status(log_words(self._at))
         self._report_now.set()
         if before.phase.is_restart and not self._at.phase.is_restart:
             self._answer_order(event)
@@ -274,7 +289,7 @@ class Agent:
         self._news.wake()
 
 
-async def run_agent(settings: NodeSettings, clock: Clock) -> None:
+async def run_agent(settings: NodeSettings, clock: Clock, supervisor: Supervisor = _NOBODY) -> None:
     """Be the agent of the node that `settings` describe, until cancelled.
 
     Raises:
@@ -284,7 +299,8 @@ async def run_agent(settings: NodeSettings, clock: Clock) -> None:
     folders = Folders(settings.state, identity)
     try:
         async with UpgradeServer(settings.server_url) as server:
-            await Agent(settings=settings, folders=folders, server=server, clock=clock).run()
+            agent = Agent(settings=settings, folders=folders, server=server, clock=clock, supervisor=supervisor)
+            await agent.run()
     except* SegueError as group:
         raise _first(group) from None
     finally:

@@ -29,6 +29,7 @@ from segue.model.ids import NodeId, Version
 from segue.model.usage import CallCounts
 from segue.node import handover
 from segue.node.control import listen
+from segue.node.logs import LogSettings, set_up, take_prints
 from segue.node.objects import Objects
 from segue.node.plan import Carry, Future, HostPhase, HostPlan, ReleasePlan, Stage
 from segue.release.durable import sync_path
@@ -276,11 +277,13 @@ async def run(plan: HostPlan) -> None:
         host = Host(plan, tasks)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, host.gone.set)
-        loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the agent too, and the agent decides
+        for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to the agent too, and the agent decides
+            loop.add_signal_handler(number, lambda: None)
         control = await listen(Path(plan.control), host.answer)
         print("ready", flush=True)
         # From now on nobody reads our standard output: what the author's code prints goes where logs go.
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        take_prints(LogSettings.of_environment())
         await host.gone.wait()
         try:
             async with asyncio.timeout(_END_S):  # whatever step is under way has so long to end
@@ -293,7 +296,7 @@ async def run(plan: HostPlan) -> None:
 
 def main() -> None:
     """Run the process that standard input describes."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up(LogSettings.of_environment(), "application")
     plan = HostPlan.from_json(json.load(sys.stdin))
     asyncio.run(run(plan))
 

@@ -119,9 +119,13 @@ class HostProcess:
                 await self.ended()
         except (TimeoutError, PeerError, AuthorCodeError) as error:
             logger.warning("process %s of the application is killed, as it does not end: %s", self.pid, error)
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+            self.kill()
             await self.ended()
+
+    def kill(self) -> None:
+        """Kill it, with the calls that are inside; one that is gone is left alone."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     def __repr__(self) -> str:
         return f"HostProcess(generation={self.generation}, pid={self.pid})"

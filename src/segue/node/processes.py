@@ -181,10 +181,16 @@ class Processes:
             await host.end()
 
     async def end_all(self) -> None:
-        """End every process, since nobody would look after them."""
-        async with asyncio.TaskGroup() as ends:
-            for host in (*self.running.values(), *self.leaving):
-                ends.create_task(host.end())
+        """End every process, since nobody would look after them; an end that is cancelled kills them."""
+        hosts = (*self.running.values(), *self.leaving)
+        try:
+            async with asyncio.TaskGroup() as ends:
+                for host in hosts:
+                    ends.create_task(host.end())
+        except asyncio.CancelledError:
+            for host in hosts:
+                host.kill()
+            raise
 
     def forget(self, host: HostProcess) -> None:
         """Take note that a process is gone."""
