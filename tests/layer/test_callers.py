@@ -10,7 +10,7 @@ import pytest
 
 from segue.layer.chain import Chain
 from segue.layer.grpc_channel import labelled_channel
-from segue.layer.grpc_listener import Listener, listen_on, successor_channel
+from segue.layer.grpc_listener import Listener, listen_for_relays, successor_channel
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import MalformedLabelError, Newest
 from segue.layer.usage import Usage, host_of
@@ -70,7 +70,7 @@ async def forward(tmp_path: Path) -> AsyncIterator[Forward]:
 
     async def connected(front: Dispatch, back: Dispatch) -> None:
         socket = tmp_path / f"{len(channels)}.peer"
-        listeners.append(await listen_on(back, (f"unix:{socket}",), 30))
+        listeners.append(await listen_for_relays(back, socket))
         channels.append(successor_channel(socket))
         front.forward(channels[-1])
 

@@ -7,7 +7,7 @@ from typing import Any, Self, TypeAlias
 import grpc
 import grpc.aio
 
-from segue.layer.label import CALLER_KEY, LABEL_KEY, NODE_KEY, PEER_KEY, Label, LabelMetadata
+from segue.layer.label import CALLER_KEY, IDENTITY_KEY, LABEL_KEY, NODE_KEY, PEER_KEY, Label, LabelMetadata
 from segue.model.ids import Version
 
 #: What gRPC takes as metadata of a call.
@@ -18,7 +18,7 @@ Deserializer: TypeAlias = Callable[[bytes], Any]
 #: Says a call's label, as gRPC takes it.
 _Label: TypeAlias = Callable[[], CallMetadata]
 
-_OURS = frozenset({LABEL_KEY, NODE_KEY, CALLER_KEY, PEER_KEY})
+_OURS = frozenset({LABEL_KEY, NODE_KEY, CALLER_KEY, PEER_KEY, IDENTITY_KEY})
 
 
 def labelled_channel(

@@ -6,12 +6,22 @@ from typing import Any
 import grpc.aio
 
 from segue.layer.grpc_channel import LabelledChannel
+from segue.layer.grpc_tls import client_credentials
 from segue.layer.label import LabelMetadata
 from segue.layer.steps import note_call
+from segue.layer.tls import TlsFiles
+
+#: Of targets that never leave the machine.
+_LOCAL = ("unix:", "unix-abstract:")
+#: A node without TLS.
+_PLAIN = TlsFiles()
 
 
 def node_channel(
-    target: str, label: Callable[[], LabelMetadata], options: Sequence[tuple[str, Any]] = ()
+    target: str,
+    label: Callable[[], LabelMetadata],
+    options: Sequence[tuple[str, Any]] = (),
+    tls: TlsFiles = _PLAIN,
 ) -> grpc.aio.Channel:
     """Open the channel of a node's object or simulation to `target`, each call with its label.
 
@@ -19,8 +29,16 @@ def node_channel(
         target: a gRPC target, such as `host:port`.
         label: asked at each call.
         options: gRPC's channel options.
+        tls: with the authorities of servers, if the channel is to be TLS. To a Unix socket it never is.
+
+    Raises:
+        OperatorError: a TLS file is not what it should be.
     """
-    return NodeChannel(grpc.aio.insecure_channel(target, options=options), label, intercepted=False)
+    if tls.ca is None or target.startswith(_LOCAL):
+        below = grpc.aio.insecure_channel(target, options=options)
+    else:
+        below = grpc.aio.secure_channel(target, client_credentials(tls), options=options)
+    return NodeChannel(below, label, intercepted=False)
 
 
 class NodeChannel(LabelledChannel):

@@ -1,18 +1,21 @@
 """Passes a call on to another process as bytes, and brings back all that comes of it."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Never
 
 import grpc
 import grpc.aio
 
 from segue.layer.grpc_context import AuthorContext, Context
-from segue.layer.label import PEER_KEY
+from segue.layer.label import IDENTITY_KEY, PEER_KEY
 
-#: gRPC writes the first itself, on each connection anew; the second is written here.
-_DROPPED = frozenset({"user-agent", PEER_KEY})
-#: How gRPC writes peers that only a process of this machine can be: of them, only one that relays writes `PEER_KEY`.
-_LOCAL = "unix:"
+#: What is written here, whatever a client has written there.
+_OURS = frozenset({PEER_KEY, IDENTITY_KEY})
+#: gRPC writes the first itself, on each connection anew.
+_DROPPED = frozenset({"user-agent", *_OURS})
+#: How gRPC says that a connection shows nothing of its ends; so is the one between two processes of a node.
+_TRANSPORT, _INSECURE = "transport_security_type", [b"insecure"]
 #: By which a process tells the one that relays its replies how their caller is to get them.
 _COMPRESSION_KEY = "segue-compression"
 _COMPRESSIONS = {compression.name: compression for compression in grpc.Compression}
@@ -59,18 +62,26 @@ async def _requests(request: bytes | None, context: Context) -> AsyncIterator[by
 
 
 def _onward(context: Context) -> tuple[tuple[str, Any], ...]:
-    """Return the metadata to pass on, with where the call came from."""
+    """Return the metadata to pass on, with where the call came from, and who its caller has shown to be."""
     given: Any = context.invocation_metadata()
     metadata = tuple((key, value) for key, value in given or () if key not in _DROPPED)
-    return (*metadata, (PEER_KEY, relayed_peer(context) or context.peer()))
+    identity = _written_identity(context)
+    ours = () if identity is None else ((IDENTITY_KEY, identity),)
+    return (*metadata, (PEER_KEY, context.peer()), *ours)
 
 
-def relayed_peer(context: Context) -> str | None:
-    """Return where a call came from that another process has relayed here; None if none has."""
-    if not context.peer().startswith(_LOCAL):
-        return None  # anybody can write anything
-    metadata: Any = context.invocation_metadata()
-    return next((str(value) for key, value in metadata or () if key == PEER_KEY), None)
+def _written_identity(context: Context) -> bytes | None:
+    """Return what is known of the caller's end of the connection, as bytes; None if it was not asked who it is."""
+    shown = {key: list(values) for key, values in context.auth_context().items()}
+    if shown.get(_TRANSPORT, _INSECURE) == _INSECURE:
+        return None
+    as_text = {key: [value.decode("latin-1") for value in values] for key, values in shown.items()}
+    return json.dumps([context.peer_identity_key(), as_text]).encode()
+
+
+def _read_identity(identity: bytes) -> "tuple[str | None, dict[str, list[bytes]]]":
+    key, shown = json.loads(identity)
+    return key, {name: [value.encode("latin-1") for value in values] for name, values in shown.items()}
 
 
 async def _begin(initial: tuple[tuple[str, Any], ...], context: Context) -> None:
@@ -105,16 +116,42 @@ async def _status(call: grpc.aio.StreamStreamCall[bytes, bytes], context: Contex
 
 
 class RelayedContext(AuthorContext):
-    """gRPC's own context of a call that another process relays here: that one compresses, as only it meets the caller.
+    """The context of a call that another process relays here: its caller is that one's, who also compresses.
 
     Args:
-        below: gRPC's own, of a call that `relayed_peer` knows.
+        below: gRPC's own, of a call on the socket that only a process of the same node can open.
     """
 
     def __init__(self, below: Context) -> None:
         super().__init__(below)
         self._compression: grpc.Compression | None = None
         self._has_begun = False
+        given: Any = below.invocation_metadata()
+        written = {key: value for key, value in given or () if key in _OURS}
+        self._metadata = tuple(pair for pair in given or () if pair[0] not in _OURS)
+        self._peer: str | None = written.get(PEER_KEY)
+        self._identity: bytes | None = written.get(IDENTITY_KEY)
+
+    def invocation_metadata(self) -> Any:
+        """Return what the caller sent, the label included."""
+        return self._metadata
+
+    def peer(self) -> str:
+        """Return the address of the caller of the process that relays."""
+        return self._below.peer() if self._peer is None else self._peer
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """Return who the caller has shown to be, to the process that relays."""
+        key = self.peer_identity_key()
+        return None if key is None else self.auth_context().get(key)
+
+    def peer_identity_key(self) -> str | None:
+        """Return by which property the caller has shown who it is."""
+        return self._below.peer_identity_key() if self._identity is None else _read_identity(self._identity)[0]
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what is known of the ends of the caller's connection."""
+        return self._below.auth_context() if self._identity is None else _read_identity(self._identity)[1]
 
     def set_compression(self, compression: grpc.Compression) -> None:
         """Have what is sent to the caller compressed."""

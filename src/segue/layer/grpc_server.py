@@ -17,13 +17,12 @@ from segue.layer.grpc_context import Context, outcome_of
 from segue.layer.grpc_hooks import Hook, Spot
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.layer.grpc_refuser import Refuser
-from segue.layer.grpc_relay import RelayedContext, relay, relayed_peer
+from segue.layer.grpc_relay import RelayedContext, relay
 from segue.layer.grpc_table import Live, Table, build_table
 from segue.layer.label import (
     CALLER_KEY,
     LABEL_KEY,
     NODE_KEY,
-    PEER_KEY,
     MalformedLabelError,
     Newest,
     UnlabelledDefault,
@@ -65,6 +64,8 @@ class _Call:
     from_node: bool
     caller: str | None
     unary_reply: bool = False
+    #: Whether another process of the node has it answered here, which says who the caller is.
+    relayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,14 @@ class Dispatch(grpc.GenericRpcHandler):
         self._successor = channel
         self._wake()
 
+    @property
+    def relayed(self) -> grpc.GenericRpcHandler:
+        """What answers in its place on the socket where another process of the node relays calls.
+
+        What comes there is believed about the callers: nobody else may be able to open that socket.
+        """
+        return _Relayed(self)
+
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "MethodHandler | None":
         """Say how gRPC is to handle a call; None leaves it to other handlers, as no version has its service."""
         way, caller = self.find(handler_call_details)
@@ -241,8 +250,14 @@ class Dispatch(grpc.GenericRpcHandler):
             return way.handler if caller is None else way.handler_for(caller)
         return way
 
-    def find(self, handler_call_details: grpc.HandlerCallDetails) -> "tuple[Answer | MethodHandler | None, str | None]":
+    def find(
+        self, handler_call_details: grpc.HandlerCallDetails, *, relayed: bool = False
+    ) -> "tuple[Answer | MethodHandler | None, str | None]":
         """Find what answers a call, for servers of any make.
+
+        Args:
+            handler_call_details: the method's path, and what the caller sent.
+            relayed: whether another process of the node passes the call on.
 
         Returns:
             What answers it, if that is known already; else an asynchronous handler of bytes that finds it or
@@ -250,7 +265,6 @@ class Dispatch(grpc.GenericRpcHandler):
         """
         method = handler_call_details.method
         label = node = name = caller = None
-        relayed = False
         for key, value in handler_call_details.invocation_metadata:
             if key == LABEL_KEY:
                 label = value
@@ -258,8 +272,6 @@ class Dispatch(grpc.GenericRpcHandler):
                 node = value
             elif key == CALLER_KEY:
                 name = value
-            elif key == PEER_KEY:
-                relayed = True
         version: Version | None = None
         try:
             if label is not None:
@@ -276,7 +288,7 @@ class Dispatch(grpc.GenericRpcHandler):
             return way, caller
         if isinstance(way, Refusal):
             return _refusing(way) if self._refuser.is_ours(method, way) else None, caller
-        call = _Call(version, method, node is not None, caller)
+        call = _Call(version, method, node is not None, caller, relayed=relayed)
         return grpc.stream_stream_rpc_method_handler(partial(self._serve_as_bytes, call)), caller
 
     def _build(self, chain: Chain, clients: Pair, nodes: Pair) -> Table:
@@ -334,7 +346,7 @@ class Dispatch(grpc.GenericRpcHandler):
 
     async def _serve_as_bytes(self, call: _Call, _: object, context: Context) -> None:
         """Handle a call of a kind that is not known yet, which on the wire is a stream each way."""
-        if relayed_peer(context) is not None:
+        if call.relayed:
             context = RelayedContext(context)
         reply = await self._wait_and_serve(call, None, context)
         if reply is not None and outcome_of(context) == "OK":
@@ -354,7 +366,7 @@ class Dispatch(grpc.GenericRpcHandler):
                 case Answer(unary_request=True) if request is None:
                     request = await _one_request(context)  # things may change meanwhile: look again
                 case Answer() as answer:
-                    return await answer.serve(request, context, call.caller or relayed_peer(context))
+                    return await answer.serve(request, context, call.caller)
                 case _Wait(limited=False):
                     await self._change(None)
                 case _Wait():
@@ -406,6 +418,19 @@ class Dispatch(grpc.GenericRpcHandler):
 
     def __repr__(self) -> str:
         return f"Dispatch(clients={self._clients!r}, nodes={self._nodes!r}, {self.in_flight})"
+
+
+class _Relayed(grpc.GenericRpcHandler):
+    """Answers what another process of the node relays here."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "MethodHandler | None":
+        """Say how gRPC is to handle a call; None leaves it to other handlers."""
+        way, _ = self._dispatch.find(handler_call_details, relayed=True)
+        assert not isinstance(way, Answer), way  # it would count the relaying process as the caller
+        return way
 
 
 async def _one_request(context: Context) -> bytes:

@@ -24,8 +24,10 @@ LABEL_KEY = "segue-label"
 NODE_KEY = "segue-node"
 #: The caller's own name for itself.
 CALLER_KEY = "segue-caller"
-#: Where a call came from that another process of the node passes on; believed from that process alone.
+#: Where a call came from that another process of the node passes on, and who its caller has shown to be; believed
+#: on the socket that only such a process can open, and nowhere else.
 PEER_KEY = "segue-peer"
+IDENTITY_KEY = "segue-identity-bin"
 
 #: One text for each pair of versions: no signs, no spaces, no leading zeros; nine digits are plenty of releases.
 _VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)

@@ -18,7 +18,7 @@ from segue.author import FutureSimulation, PastSimulation
 from segue.layer.chain import Link
 from segue.layer.grpc_channel import labelled_channel
 from segue.layer.grpc_collector import MethodHandler
-from segue.layer.grpc_listener import listen_on, successor_channel
+from segue.layer.grpc_listener import listen_for_relays, successor_channel
 from segue.layer.grpc_live_chain import LiveChain, Maker
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest
@@ -448,7 +448,7 @@ async def world(until: Until) -> AsyncIterator[Callable[..., Awaitable[World]]]:
             opened.push_async_callback(server.stop, None)
             if way.delivery == "forwarded":
                 socket = Path(opened.enter_context(tempfile.TemporaryDirectory())) / "s"
-                listener = await listen_on(answering, [f"unix:{socket}"], 60, limit_bytes)
+                listener = await listen_for_relays(answering, socket, limit_bytes)
                 opened.push_async_callback(listener.stop, 0)
                 channel = await opened.enter_async_context(successor_channel(socket))
                 front.forward(channel)

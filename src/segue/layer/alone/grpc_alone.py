@@ -238,11 +238,13 @@ class AloneDispatch(Dispatch):
         super().__init__(**given)
         self._services = services
 
-    def find(self, handler_call_details: grpc.HandlerCallDetails) -> "tuple[Answer | MethodHandler | None, str | None]":
+    def find(
+        self, handler_call_details: grpc.HandlerCallDetails, *, relayed: bool = False
+    ) -> "tuple[Answer | MethodHandler | None, str | None]":
         """Find what answers a call; it is not looked at if its service is none of this dispatch's."""
         if not self.owns(handler_call_details.method):
             return None, None
-        return super().find(handler_call_details)
+        return super().find(handler_call_details, relayed=relayed)
 
     def owns(self, method: str) -> bool:
         """Say whether a method's service is one of this dispatch's."""
