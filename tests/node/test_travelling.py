@@ -19,7 +19,7 @@ from segue.node.folders import Folders, Identity
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.news import News
 from segue.node.placement import Placement
-from segue.node.plan import HostPlan
+from segue.node.plan import HandOverMode, HostPlan
 from segue.node.processes import Processes
 from segue.node.settings import NodeSettings
 from segue.release.bundle import build
@@ -171,7 +171,9 @@ async def traveller(
                 tasks.create_task(forget_at_end(host))
 
             placement = Placement(settings, folders)
-            processes = Processes(placement=placement, folders=folders, hosts=Hosts(tasks), watch=watch)
+            processes = Processes(
+                placement=placement, folders=folders, hosts=Hosts(tasks), watch=watch, mode=HandOverMode.PORT
+            )
             executor = Executor(
                 settings=settings,
                 folders=folders,

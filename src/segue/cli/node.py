@@ -12,12 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from segue.errors import OperatorError, SegueError
-from segue.model.address import split_address
+from segue.layer.tls import TlsFiles
 from segue.model.clock import SystemClock
 from segue.model.ids import class_name, node_id, system_name
 from segue.node.agent import run_agent
 from segue.node.first_process import step_aside_as_first_process
 from segue.node.logs import LogFormat, LogLevel, LogSettings, set_up
+from segue.node.plan import HandOver
 from segue.node.requirements import InstallSettings
 from segue.node.settings import NodeSettings
 from segue.node.supervisor import Supervisor
@@ -39,7 +40,12 @@ def node(
     system: Annotated[str, typer.Option(help="The system that the node belongs to.")],
     class_: Annotated[str, typer.Option("--class", help="What the node runs: a class of the system's releases.")],
     name: Annotated[str, typer.Option("--id", help="The node's id, unique in its system.")],
-    listen: Annotated[str, typer.Option(help="Where the node's clients reach it, HOST:PORT.")],
+    listen: Annotated[
+        list[str],
+        typer.Option(
+            help="Where the node's clients reach it: HOST:PORT, [IPV6]:PORT or unix:/PATH; may be given again."
+        ),
+    ],
     state: Annotated[
         Path, typer.Option(help="The node's own folder: its persistent state, its journal, its releases.")
     ],
@@ -124,6 +130,30 @@ def node(
         LogFormat, typer.Option(help="Logs go to standard error: for people, or a JSON object a line.")
     ] = LogFormat.HUMAN,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged: this and what is graver.")] = LogLevel.INFO,
+    advertise: Annotated[
+        str | None,
+        typer.Option(help="Where others reach the node: the object's node.address; the first --listen if not given."),
+    ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(help="The node's certificate and its chain, a PEM file: all its ports are then TLS.")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option(help="The key of that certificate, a PEM file without a passphrase.")
+    ] = None,
+    tls_client_ca: Annotated[
+        str | None,
+        typer.Option(help="Whose clients may call, a PEM file of authorities: each must then show a certificate."),
+    ] = None,
+    tls_ca: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose nodes the object calls, a PEM file of authorities: node.channel is then TLS, "
+            "and shows the node's own certificate."
+        ),
+    ] = None,
+    hand_over: Annotated[
+        HandOver, typer.Option(help="How the ports pass from one process to the next: auto, as the kernel can.")
+    ] = HandOver.AUTO,
 ) -> None:
     """Run one node: the application's process, and the agent that upgrades it.
 
@@ -134,13 +164,12 @@ def node(
     again, it does not wait for calls. It exits with 1 if somebody must act, as the last line of the log says, with 2
     after a wrong option, and with 70 after a fault of its own. See docs/under-a-supervisor.md.
     """
-    split_address(listen)
     settings = NodeSettings(
         server_url=server,
         system=system_name(system),
         class_name=class_name(class_),
         node_id=node_id(name),
-        address=listen,
+        address=advertise or listen[0],
         state=state,
         attributes=dict(_attribute(text) for text in attribute or ()),
         config=_read_config(config) if config else {},
@@ -157,6 +186,9 @@ def node(
         install=InstallSettings(index_url=index, offline=offline, timeout_s=install_timeout_s),
         transform_memory_mib=transform_memory_mib,
         disk_reserve_mib=disk_reserve_mib,
+        listen=tuple(listen),
+        tls=TlsFiles(cert=tls_cert, key=tls_key, client_ca=tls_client_ca, ca=tls_ca),
+        hand_over=hand_over,
     )
     log = LogSettings(format=log_format, level=log_level, system=settings.system, node=settings.node_id)
     raise typer.Exit(_run(settings, log))

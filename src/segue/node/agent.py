@@ -16,17 +16,19 @@ from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.node.execute import Executor
 from segue.node.folders import Folders, Identity
-from segue.node.handover import check_free
+from segue.node.handover import mode_of
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.journal import Journal
 from segue.node.news import News
 from segue.node.orders import Done, Order, Orders, Refused, Restart, Retry
 from segue.node.placement import Placement
+from segue.node.plan import HandOver, HandOverMode
 from segue.node.processes import Processes
 from segue.node.reports import Condition, Reports, heartbeat
 from segue.node.settings import NodeSettings
 from segue.node.supervisor import Supervisor
 from segue.node.upkeep import Upkeep
+from segue.node.vacancy import check_free
 from segue.wire.client import UpgradeServer
 
 logger = logging.getLogger(__name__)
@@ -113,6 +115,7 @@ class Agent:
                     folders=self._folders,
                     hosts=Hosts(tasks),
                     watch=lambda host: self._watch(host, tasks),
+                    mode=mode_of(self._settings.hand_over),
                 )
                 executor = Executor(
                     settings=self._settings,
@@ -141,7 +144,7 @@ class Agent:
         """Go from event to event, for ever."""
         await processes.adopt()
         if not processes.running and not processes.leaving:
-            check_free(self._settings.address)
+            check_free(self._settings.addresses)
         tasks.create_task(self._report(executor, processes))
         tasks.create_task(self._upkeep.run())
         if self._at.phase is Phase.NEW:
@@ -263,6 +266,7 @@ class Agent:
         at, retry_in_s = self._at, self._news.retry_in_s
         given_up = at.gave_up
         return Condition(
+            hand_over=mode_of(self._settings.hand_over).value,
             progress=executor.progress,
             attempts=at.failures,
             attempts_limit=self._settings.retries + 1,
@@ -293,8 +297,17 @@ async def run_agent(settings: NodeSettings, clock: Clock, supervisor: Supervisor
     """Be the agent of the node that `settings` describe, until cancelled.
 
     Raises:
-        OperatorError: the state folder is not this node's, the port is taken, or the node cannot start.
+        OperatorError: the state folder is not this node's, an address is taken, a TLS file is not what it should be, or
+            the node cannot start.
     """
+    settings.tls.check()
+    if mode_of(settings.hand_over) is HandOverMode.STOP_AND_START:
+        logger.warning(
+            "%s: this node stops and starts, and connections are refused for a moment at each upgrade",
+            "told to by --hand-over"
+            if settings.hand_over is HandOver.STOP_AND_START
+            else "the kernel cannot steer new connections to one of several processes",
+        )
     identity = Identity(system=settings.system, class_name=settings.class_name, node_id=settings.node_id)
     folders = Folders(settings.state, identity)
     try:

@@ -315,7 +315,7 @@ class Executor:
         while True:
             try:
                 host = await self._processes.start(at.ahead())
-                await host.serve()
+                await host.serve(replacing=at.generation in self._processes.running)
                 break
             except FAILURES as error:
                 # Silent or gone, it may have begun to answer: only once it is gone, that can be said.
@@ -325,6 +325,7 @@ class Executor:
                 await self._processes.wait_before_next()
         serving_at = self._clock.now()
         await self._processes.replace(at.generation, at.ahead().generation)
+        host = await self._processes.with_ports(host, at.ahead())
         return journey.HandedOver(pid=host.pid, at=serving_at)
 
     async def _prove(self, at: journey.Journey) -> journey.Event:

@@ -2,77 +2,86 @@
 
 Both processes listen on the same port (`SO_REUSEPORT`). The kernel picks a listener for each new
 connection by a program attached to the group (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)); ours always picks
-the newest. Old connections stay with the old process until gRPC retires them. Linux only: elsewhere
-`steer_to_newest` says so.
+the newest. Old connections stay with the old process until gRPC retires them. Linux only: elsewhere, and
+where a sandbox stands between, `can_steer` says that it cannot be done, and a node stops and starts.
 
 Source: docs/decisions/0007, and the measurements named there.
 """
 
 import ctypes
 import os
+import select
 import socket
+import stat
 import struct
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias
 
-from segue.errors import OperatorError
-from segue.model.address import split_address
+from segue.node.plan import HandOver, HandOverMode
+
+#: Where this process listens: a port, or the path that a Unix socket was bound to.
+Place: TypeAlias = int | str
 
 _SO_ATTACH_REUSEPORT_CBPF = 51  # <asm-generic/socket.h>; the socket module has no name for it
 _BPF_RET_K = 0x06  # <linux/bpf_common.h>: BPF_RET | BPF_K
 _LISTEN = "0A"  # <net/tcp_states.h>
-_ESTABLISHED = "01"
+#: Connections that try out whether the kernel steers: by chance alone, 16 go to one of two once in 65,536 times.
+_TRIES = 16
+_TRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Socket:
+class _Listener:
     #: As the kernel writes it: hexadecimal, of 4 or 16 bytes.
     address: str
     port: int
-    state: str
     inode: str
 
 
-def check_free(address: str) -> None:
-    """Make sure that nobody listens at `address`, not even somebody who would share the port.
-
-    Raises:
-        OperatorError: somebody does, or the address is not this machine's.
-    """
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # Without this, connections of an earlier process that linger in TIME_WAIT would count as somebody.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError as error:
-            raise OperatorError(
-                f"cannot listen at {address}: {os.strerror(error.errno or 0)}; "
-                "end the process that has the port, or choose another with --listen"
-            ) from error
+@cache
+def mode_of(wanted: HandOver) -> HandOverMode:
+    """Return how ports pass on this machine, tried once in a process's life."""
+    return HandOverMode.PORT if wanted is HandOver.AUTO and can_steer() else HandOverMode.STOP_AND_START
 
 
-def steer_to_newest(port: int) -> None:
-    """Send every new connection to `port` to this process, which was the last to listen on it.
+def can_steer() -> bool:
+    """Say whether the kernel steers new connections, by having it done with two listeners of this process."""
+    with suppress(OSError), closing(_shared("127.0.0.1", 0)) as old:
+        port: int = old.getsockname()[1]
+        with closing(_shared("127.0.0.1", port)) as new:
+            attach(new, index=1)
+            new.settimeout(_TRY_S)
+            for _ in range(_TRIES):
+                with closing(socket.create_connection(("127.0.0.1", port), timeout=_TRY_S)):
+                    new.accept()[0].close()
+            return True
+    return False
+
+
+def steer_to_newest(ports: Collection[int]) -> None:
+    """Send every new connection to `ports` to this process, which was the last to listen on them.
 
     Raises:
         OSError: the kernel cannot (it is not Linux, or it refuses the program).
     """
     if sys.platform != "linux":
         raise OSError("only Linux can steer new connections to one of several listeners")
-    mine = _own_sockets()
-    listeners = [entry for entry in _tcp_sockets() if entry.port == port and entry.state == _LISTEN]
-    for own in listeners:
-        if own.inode in mine:
-            # A group is all that listen on one address. It is numbered in the order of joining, so ours comes
-            # after those of other processes. When these leave, the number is out of range, and the kernel
-            # falls back to whoever is left: us.
-            others = [one for one in listeners if one.address == own.address and one.inode not in mine]
-            with socket.socket(fileno=os.dup(mine[own.inode])) as listener:
-                attach(listener, len(others))
+    listeners = list(_tcp_listeners(ports))
+    with _own_sockets(ports) as sockets:
+        mine = {str(os.fstat(own.fileno()).st_ino): own for own in sockets if _listens(own)}
+        for entry in listeners:
+            if entry.inode in mine:
+                # A group is all that listen on one address. It is numbered in the order of joining, so ours comes
+                # after those of other processes. When these leave, the number is out of range, and the kernel
+                # falls back to whoever is left: us.
+                group = (entry.address, entry.port)
+                others = [one for one in listeners if (one.address, one.port) == group and one.inode not in mine]
+                attach(mine[entry.inode], len(others))
 
 
 def attach(listener: socket.socket, index: int) -> None:
@@ -86,15 +95,50 @@ def attach(listener: socket.socket, index: int) -> None:
     listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, program)
 
 
-def connections(port: int) -> int:
-    """Count this process's open connections from clients of `port`."""
-    mine = _own_sockets()
-    return sum(
-        1 for entry in _tcp_sockets() if entry.port == port and entry.state == _ESTABLISHED and entry.inode in mine
-    )
+def listeners_at(ports: Collection[int]) -> int:
+    """Return how many listen on one address of `ports`, of any process: the most that there are on any."""
+    counted = Counter((entry.address, entry.port) for entry in _tcp_listeners(ports))
+    return max(counted.values(), default=0)
 
 
-def _tcp_sockets() -> Iterator[_Socket]:
+def connections(places: Collection[Place]) -> int:
+    """Count this process's open connections from clients of `places`; of each, one at most that is not accepted yet."""
+    # Not by the kernel's tables: while connections come and go, whoever reads them may miss one that stays.
+    with _own_sockets(places) as sockets:
+        return sum(_has_waiting(own) if _listens(own) else _is_connected(own) for own in sockets)
+
+
+def is_waited_for(places: Collection[Place]) -> bool:
+    """Say whether there is a connection to one of `places` that this process has not accepted yet."""
+    with _own_sockets(places) as sockets:
+        return any(_has_waiting(own) for own in sockets if _listens(own))
+
+
+def stop_listening(ports: Collection[int]) -> None:
+    """Take no more connections on `ports`; those that were accepted go on. Safe to repeat.
+
+    gRPC, which has the sockets, says in the log that it failed to accept: it was meant to.
+    """
+    with _own_sockets(ports) as sockets:
+        for own in sockets:
+            if _listens(own):
+                with suppress(OSError):  # gRPC has closed it at this moment
+                    own.shutdown(socket.SHUT_RDWR)
+
+
+def _shared(host: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((host, port))
+        made.listen(_TRIES)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _tcp_listeners(ports: Collection[int]) -> Iterator[_Listener]:
     """Read the kernel's tables; gRPC listens on an IPv6 socket even for an IPv4 address."""
     for name in ("tcp", "tcp6"):
         try:
@@ -105,17 +149,61 @@ def _tcp_sockets() -> Iterator[_Socket]:
         for line in lines:
             fields = line.split()
             address, _, port = fields[1].rpartition(":")
-            yield _Socket(address=address, port=int(port, 16), state=fields[3], inode=fields[9])
+            if fields[3] == _LISTEN and int(port, 16) in ports:
+                yield _Listener(address=address, port=int(port, 16), inode=fields[9])
 
 
-def _own_sockets() -> dict[str, int]:
-    """Return `{inode: file descriptor}` of this process's sockets."""
-    found = {}
-    for descriptor in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{descriptor}")
-        except FileNotFoundError:  # closed meanwhile, or the listing's own
-            continue
-        if target.startswith("socket:["):
-            found[target.removeprefix("socket:[").removesuffix("]")] = int(descriptor)
-    return found
+@contextmanager
+def _own_sockets(places: Collection[Place]) -> Iterator[list[socket.socket]]:
+    """Give this process's ends of connections to `places`, and what listens there, by descriptors of their own."""
+    descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
+    # All are looked at before one is made: it would take the number that the listing had, and be found itself.
+    sockets = [descriptor for descriptor in descriptors if _is_socket(descriptor)]
+    with ExitStack() as opened:
+        found = []
+        for descriptor in sockets:
+            try:
+                own = socket.socket(fileno=os.dup(descriptor))
+            except OSError:  # closed meanwhile
+                continue
+            if _place(own) in places:
+                found.append(opened.enter_context(own))
+            else:
+                own.close()
+        yield found
+
+
+def _is_socket(descriptor: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:  # closed meanwhile, or the listing's own
+        return False
+
+
+def _place(own: socket.socket) -> Place | None:
+    if own.type != socket.SOCK_STREAM or own.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        return None
+    try:
+        name = own.getsockname()
+    except OSError:
+        return None
+    place: Place = name if own.family == socket.AF_UNIX else name[1]
+    return place
+
+
+def _listens(own: socket.socket) -> bool:
+    return bool(own.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _is_connected(own: socket.socket) -> bool:
+    try:
+        own.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _has_waiting(listener: socket.socket) -> bool:
+    looks = select.poll()
+    looks.register(listener, select.POLLIN)
+    return any(event & select.POLLIN for _, event in looks.poll(0))

@@ -20,15 +20,14 @@ from typing import Any
 import grpc.aio
 
 from segue.errors import PeerError
-from segue.layer.grpc_listener import Listener, listen_on, successor_channel
+from segue.layer.grpc_listener import successor_channel
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, unlabelled_default
 from segue.layer.usage import Unreported, Usage
-from segue.model.address import split_address
 from segue.model.ids import NodeId, Version
 from segue.model.usage import CallCounts
-from segue.node import handover
 from segue.node.control import listen
+from segue.node.listening import Listening
 from segue.node.logs import LogSettings, set_up, take_prints
 from segue.node.objects import Objects
 from segue.node.plan import Carry, Future, HostPhase, HostPlan, ReleasePlan, Stage
@@ -38,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: How often a process that was replaced looks whether its last connection has gone.
 _LEAVING_LOOK_S = 0.1
+#: A connection that is accepted at the moment of a look is in neither of the places where it looks.
+_LEAVING_LOOKS = 2
 #: How long calls may go on when the node is told to stop for good.
 _STOP_GRACE_S = 5.0
 #: For a future simulation to be installed: less than the agent waits, so that it hears how that went.
@@ -78,7 +79,7 @@ class Host:
             node=NodeId(plan.node_id),
         )
         self._objects = Objects(plan, self._dispatch, newest)
-        self._listener: Listener | None = None
+        self._listening = Listening(self._dispatch, plan)
         self._successor: grpc.aio.Channel | None = None
 
     async def answer(self, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +102,7 @@ class Host:
                 case "start":
                     await self.start(Stage.from_json(arguments["stage"]))
                 case "serve":
-                    await self.serve()
+                    await self.serve(**arguments)
                 case "install":
                     return await self.install(ReleasePlan.from_json(arguments["release"]))
                 case "carry":
@@ -111,7 +112,7 @@ class Host:
                 case "quiesce":
                     await self.quiesce(arguments["timeout_s"])
                 case "leave":
-                    self.leave(Path(arguments["successor"]))
+                    await self.leave(Path(arguments["successor"]), at_once=arguments.get("at_once", False))
                 case "stop":
                     await self.stop()
                 case _:
@@ -137,29 +138,23 @@ class Host:
             await self._objects.start(stage)
             self.phase = HostPhase.STARTED
 
-    async def serve(self) -> None:
-        """Answer calls: take the port, or, if this process has it already, let the parked calls go on.
+    async def serve(self, replacing: bool = False) -> None:
+        """Answer calls: take the addresses, or, if this process has them already, let the parked calls go on.
+
+        Args:
+            replacing: whether a process that serves is about to leave. Where ports cannot pass between two, this one
+                waits with them until it is asked again, with False.
 
         Raises:
-            PeerError: the port is not to be had, or the kernel cannot steer to it; no call was answered.
+            PeerError: an address is not to be had, or the kernel cannot steer to it; no call was answered.
         """
-        if self._listener is None:
-            # Whoever is too early waits until it is certain that this process, and no other, has the port.
-            await self._dispatch.quiesce(_NO_CALLS_S)
-            listener = None
-            try:
-                listener = await listen_on(
-                    self._dispatch,
-                    (f"unix:{self._plan.peer}", self._plan.address),
-                    self._plan.max_connection_age_s,
-                    self._plan.max_message_bytes,
-                )
-                handover.steer_to_newest(self._port)
-            except OSError as error:
-                if listener:
-                    await listener.stop(0)
-                raise PeerError(f"the port cannot be taken: {error}") from error
-            self._listener = listener
+        try:
+            if not self._listening.is_open:
+                # Whoever is too early waits until it is certain that this process, and no other, has the port.
+                await self._dispatch.quiesce(_NO_CALLS_S)
+            await self._listening.take(replacing=replacing)
+        except OSError as error:
+            raise PeerError(f"the port cannot be taken: {error}") from error
         self._leave_word()
         self._dispatch.resume()
         self.phase = HostPhase.SERVING
@@ -191,14 +186,23 @@ class Host:
         self.phase = HostPhase.QUIET
         await self._objects.close()
 
-    def leave(self, successor: Path) -> None:
-        """Forward every call to the process at `successor`, and end when the last connection has."""
+    async def leave(self, successor: Path, *, at_once: bool = False) -> None:
+        """Forward every call to the process at `successor`, and end when the last connection has.
+
+        Args:
+            successor: its socket for such calls.
+            at_once: whether it waits for the ports; they are free then when this returns.
+        """
         if self.phase is HostPhase.LEAVING:
             return
         self._successor = successor_channel(successor)
         self._dispatch.forward(self._successor)
         self.phase = HostPhase.LEAVING
-        self._tasks.create_task(self._drain())
+        try:
+            if at_once:
+                await self._listening.leave(at_once=True)
+        finally:
+            self._tasks.create_task(self._drain())
 
     async def stop(self) -> None:
         """End for good: no new calls, those inside get a few seconds, the object is closed."""
@@ -207,8 +211,7 @@ class Host:
         objects_are_open = self.phase in (HostPhase.STARTED, HostPhase.SERVING)
         self.phase = HostPhase.ENDING
         try:
-            if self._listener:
-                await self._listener.stop(_STOP_GRACE_S)
+            await self._listening.stop(_STOP_GRACE_S)
             if self._successor:
                 await self._successor.close()
             if objects_are_open:
@@ -253,21 +256,18 @@ class Host:
         partial.write_text(json.dumps(self.report() | self._calls(self._unreported.rest())))
         partial.rename(path)
 
-    @property
-    def _port(self) -> int:
-        return split_address(self._plan.address)[1]
-
     def _hear(self, _claimed: Version) -> None:
         self._claims += 1
         self._claimed.set()
 
     async def _drain(self) -> None:
         """Wait until nobody is connected and nothing is forwarded any more."""
-        while True:
-            calls = self._dispatch.in_flight
-            if handover.connections(self._port) == 0 and calls.parked == 0 and calls.forwarded == 0:
-                break
+        await self._listening.leave()
+        quiet = 0
+        while quiet < _LEAVING_LOOKS:
             await asyncio.sleep(_LEAVING_LOOK_S)
+            calls = self._dispatch.in_flight
+            quiet = 0 if self._listening.connections() or calls.parked or calls.forwarded else quiet + 1
         self.gone.set()
 
 

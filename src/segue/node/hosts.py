@@ -64,9 +64,14 @@ class HostProcess:
         """Have it start its object and simulations."""
         await self._ask("start", START_TIMEOUT_S, stage=stage.to_json())
 
-    async def serve(self) -> None:
-        """Have it answer calls."""
-        await self._ask("serve", ANSWER_TIMEOUT_S)
+    async def serve(self, *, replacing: bool = False) -> None:
+        """Have it answer calls.
+
+        Args:
+            replacing: whether a process that serves is about to be told to leave. Where ports cannot pass between two
+                processes, this one then waits with them until it is told to serve once more, without this.
+        """
+        await self._ask("serve", ANSWER_TIMEOUT_S, replacing=replacing)
 
     async def install(self, future: Future) -> float:
         """Have it answer a newer version, and return the milliseconds that took; if it fails, all is as before."""
@@ -85,9 +90,14 @@ class HostProcess:
         """Have it go quiet; calls inside have `timeout_s` seconds to end."""
         await self._ask("quiesce", timeout_s + ANSWER_TIMEOUT_S, timeout_s=timeout_s)
 
-    async def leave(self, successor: Path) -> None:
-        """Have it forward its calls to the process at `successor`, and end with its last connection."""
-        await self._ask("leave", ANSWER_TIMEOUT_S, successor=str(successor))
+    async def leave(self, successor: Path, *, at_once: bool = False) -> None:
+        """Have it forward its calls to the process at `successor`, and end with its last connection.
+
+        Args:
+            successor: that process's socket for such calls.
+            at_once: whether that process waits for the ports.
+        """
+        await self._ask("leave", ANSWER_TIMEOUT_S, successor=str(successor), at_once=at_once)
 
     async def claims(self, known: int) -> int:
         """Wait until callers claimed a newer version more than `known` times, and return how often they did."""

@@ -221,7 +221,7 @@ class Objects:
             address=plan.address,
             attributes=plan.attributes,
             config=plan.config,
-            open_channel=partial(node_channel, label=label, options=receiving(plan.max_message_bytes)),
+            open_channel=partial(node_channel, label=label, options=receiving(plan.max_message_bytes), tls=plan.tls),
             take_report=self._take_report,
         )
 

@@ -8,6 +8,7 @@ from segue.journey import Journey
 from segue.model.ids import ContentHash, Version
 from segue.model.release import Announcement
 from segue.node.folders import Folders
+from segue.node.handover import mode_of
 from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, SimulationPlan, Stage
 from segue.node.settings import NodeSettings
 from segue.node.transform_process import TransformTask
@@ -51,6 +52,9 @@ class Placement:
             answered=str(folders.answered(version)) if folders.made(version).exists() else None,
             usage=str(folders.usage),
             releases=tuple(self._release_plan(release) for release in self._touching((*at.past, at.running))),
+            listen=settings.listen,
+            tls=settings.tls,
+            hand_over=mode_of(settings.hand_over),
         )
 
     def stage(self, at: Journey) -> Stage:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from segue.layer.message_size import DEFAULT_MESSAGE_BYTES
+from segue.layer.tls import TlsFiles
 from segue.model.ids import Version
 
 
@@ -19,6 +20,24 @@ class HostPhase(StrEnum):
     QUIET = "quiet"
     LEAVING = "leaving"
     ENDING = "ending"
+
+
+class HandOver(StrEnum):
+    """What the operator says of how a node's ports are to pass."""
+
+    #: As the kernel can.
+    AUTO = "auto"
+    #: Without its help.
+    STOP_AND_START = "stop-and-start"
+
+
+class HandOverMode(StrEnum):
+    """How a node's ports pass from one process to the next."""
+
+    #: Both listen, and the kernel steers new connections to the newest: none is refused.
+    PORT = "port"
+    #: The old process stops to listen before the new one starts to: connections are refused for a moment.
+    STOP_AND_START = "stop and start"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +81,7 @@ class HostPlan:
 
     Attributes:
         system, class_name, node_id: who the node is.
-        address: where clients reach the node, `host:port`.
+        address: where others reach the node.
         attributes: what the operator said of the node.
         config: the application's own settings.
         unlabelled: the version that calls without a label are taken for: a number as text, or `current`.
@@ -77,6 +96,9 @@ class HostPlan:
             None if there is no way back that a call could close.
         releases: those that touch the node's class, oldest first: the last is what this process runs, and
             the others' calls it answers by past simulations.
+        listen: all that the process listens on for clients, as `model.address` has it; empty for `address` alone.
+        tls: by which files the ports are TLS, and the channels of the node's objects.
+        hand_over: how the ports are taken.
     """
 
     system: str
@@ -94,6 +116,14 @@ class HostPlan:
     usage: str
     answered: str | None = None
     releases: tuple[ReleasePlan, ...]
+    listen: tuple[str, ...] = ()
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    hand_over: HandOverMode = HandOverMode.PORT
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All that the process listens on for clients."""
+        return self.listen or (self.address,)
 
     @property
     def own(self) -> ReleasePlan:
@@ -107,7 +137,13 @@ class HostPlan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "HostPlan":
         """Return the plan that `to_json` was asked for."""
-        return cls(**{**data, "releases": tuple(ReleasePlan.from_json(release) for release in data["releases"])})
+        read = {
+            "releases": tuple(ReleasePlan.from_json(release) for release in data["releases"]),
+            "listen": tuple(data["listen"]),
+            "tls": TlsFiles(**data["tls"]),
+            "hand_over": HandOverMode(data["hand_over"]),
+        }
+        return cls(**{**data, **read})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

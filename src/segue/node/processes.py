@@ -12,11 +12,11 @@ from contextlib import suppress
 
 from segue import journey
 from segue.errors import PeerError, SegueError
-from segue.node.control import reason_of
+from segue.node.control import HostGoneError, reason_of
 from segue.node.folders import Folders
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.placement import Placement
-from segue.node.plan import HostPhase
+from segue.node.plan import HandOverMode, HostPhase
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +37,23 @@ class Processes:
         folders: the node's places on disk.
         hosts: starts them.
         watch: is told of every process that is started or found.
+        mode: how the ports pass from one to the next.
     """
 
     def __init__(
-        self, *, placement: Placement, folders: Folders, hosts: Hosts, watch: Callable[[HostProcess], None]
+        self,
+        *,
+        placement: Placement,
+        folders: Folders,
+        hosts: Hosts,
+        watch: Callable[[HostProcess], None],
+        mode: HandOverMode,
     ) -> None:
         self._placement = placement
         self._folders = folders
         self._hosts = hosts
         self._watch = watch
+        self._at_once = mode is HandOverMode.STOP_AND_START
         #: `{generation: its process}`, of those that are not leaving
         self.running: dict[int, HostProcess] = {}
         #: Processes that were replaced and still forward calls, oldest first.
@@ -168,11 +176,33 @@ class Processes:
             self.leaving.append(host)
         for leaving in tuple(self.leaving):
             try:
-                await leaving.leave(self._folders.peer(new))
+                await leaving.leave(self._folders.peer(new), at_once=self._at_once)
             except FAILURES as error:  # its parked calls are lost with it; the new one serves all the same
                 logger.warning("process %s did not hand its calls over: %s", leaving.pid, error)
                 self.forget(leaving)
                 await leaving.end()
+
+    async def with_ports(self, host: HostProcess, at: journey.Journey) -> HostProcess:
+        """Have the new process take the ports, if it waited for the old one to leave them, and return it.
+
+        What others relay to it is answered meanwhile: so it is not ended only because a port is not to be had.
+
+        Args:
+            host: the process.
+            at: where the node is when it has them.
+        """
+        while True:
+            try:
+                await host.serve()
+                return host
+            except HostGoneError as error:
+                await self.make_room(at, error)
+                serving = await self.bring_back(at)
+                assert serving is not None, at
+                return serving
+            except FAILURES as error:
+                logger.error("version %s does not have its ports yet: %s", at.version, reason_of(error))
+                await asyncio.sleep(1.0)
 
     async def end(self, generation: int) -> None:
         """End the process of `generation`, if there is one; when this returns, it is gone."""

@@ -155,7 +155,7 @@ def heartbeat(
     """
     progress, disk = condition.progress, condition.disk
     reports = list(process_reports)
-    completed = [row for row in (_upgrade_row(upgrade) for upgrade in at.completed) if row]
+    completed = [row for row in (_upgrade_row(upgrade, condition.hand_over) for upgrade in at.completed) if row]
     return Heartbeat(
         class_name=settings.class_name,
         version=at.version,
@@ -220,7 +220,7 @@ def _usage_rows(report: dict[str, Any]) -> Iterable[UsageRow]:
     return (UsageRow(incarnation=report["incarnation"], **{**once, **call}) for call in report.get("calls", ()))
 
 
-def _upgrade_row(upgrade: Upgrade) -> UpgradeRow | None:
+def _upgrade_row(upgrade: Upgrade, hand_over: str) -> UpgradeRow | None:
     """Return the upgrade as it is reported; None if a crash took away one of its figures."""
     facts = (
         upgrade.old_pid,
@@ -236,8 +236,10 @@ def _upgrade_row(upgrade: Upgrade) -> UpgradeRow | None:
             quiesced_at and serving_at
         ):
             return UpgradeRow(
-                from_version=upgrade.release.version - 1,
+                from_version=upgrade.way[0].version - 1,
                 to_version=upgrade.release.version,
+                hand_over=hand_over,
+                probation_failed=upgrade.failure is not None,
                 pids=(old, new),
                 pause_ms=(serving_at - quiesced_at).total_seconds() * 1000,
                 install_future_ms=install_ms,

@@ -7,7 +7,10 @@ from typing import Any
 
 from segue.errors import OperatorError
 from segue.layer.label import unlabelled_default
+from segue.layer.tls import TlsFiles
+from segue.model.address import Address, read_address, read_addresses
 from segue.model.ids import ClassName, NodeId, SystemName
+from segue.node.plan import HandOver
 from segue.node.requirements import InstallSettings
 
 #: gRPC counts a message's bytes in 31 bits.
@@ -23,7 +26,7 @@ class NodeSettings:
     Attributes:
         server_url: where the upgrade server is.
         system, class_name, node_id: who the node is.
-        address: where the node's object is reached, `host:port`.
+        address: where others reach the node's object.
         state: the node's state folder.
         attributes: what schedules may ask of the node, such as `{"zone": "a"}`.
         config: the application's own settings, handed to the object as they are.
@@ -42,6 +45,9 @@ class NodeSettings:
         install: where the libraries come from that releases require.
         transform_memory_mib: memory that each process of a transform may have, in MiB; None for no limit.
         disk_reserve_mib: room on the disk that an upgrade leaves free beside the new state, in MiB.
+        listen: all that the node listens on, as `model.address` has it; empty for `address` alone.
+        tls: the files by which the node's ports are TLS, and the channels of its objects.
+        hand_over: how its ports are to pass from one process to the next.
     """
 
     server_url: str
@@ -65,8 +71,18 @@ class NodeSettings:
     install: InstallSettings = field(default_factory=InstallSettings)
     transform_memory_mib: int | None = None
     disk_reserve_mib: int = 256
+    listen: tuple[str, ...] = ()
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    hand_over: HandOver = HandOver.AUTO
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """All that the node listens on."""
+        return read_addresses(self.listen or (self.address,))
 
     def __post_init__(self) -> None:
+        read_address(self.address)
+        assert self.addresses
         unlabelled_default(self.unlabelled)
         for name in ("poll_s", "max_connection_age_s", "park_limit_s", "quiesce_timeout_s", "transform_timeout_s"):
             if getattr(self, name) <= 0:
