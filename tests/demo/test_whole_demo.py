@@ -76,6 +76,7 @@ def test_upgrades_and_says_so(start: Start, tmp_path: Path, temporary: Path) -> 
     assert report["calls"]["failed"] == 0
     assert len({pid for node in report["nodes"] for pid in node["pids"]}) == 6
     assert report["max_away"] <= report["allowed_away"]
+    assert report["hand_over"] == "port"
     assert (tmp_path / "report" / "timeline.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.json", "timeline.png"]
     assert left_behind(temporary) == {"files": [], "processes": []}

@@ -85,7 +85,7 @@ class Callers:
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         credentials = None if address.startswith("unix:") else self._credentials
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        options = [("grpc.use_local_subchannel_pool", 1)]
         return labelled_channel(address, version=Version(1), options=options, credentials=credentials)
 
 

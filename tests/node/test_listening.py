@@ -48,7 +48,7 @@ class Load:
 
     def channel(self, address: str) -> grpc.aio.Channel:
         """Open a channel that shares its connection with no other."""
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        options = [("grpc.use_local_subchannel_pool", 1)]
         if self.credentials is None or address.startswith("unix:"):
             return grpc.aio.insecure_channel(address, options=options)
         return grpc.aio.secure_channel(address, self.credentials, options=options)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from segue.model.ids import NodeId, Version
+from segue.node.plan import HandOverMode
 from segue.schedule.rules import Rules
 from segue.wire.messages import SystemStatus
 
@@ -91,6 +92,7 @@ class Facts:
         readings: readings of everything, made after it.
         rules: `{version: of the schedule that led to it}`.
         status: the last that was asked for; None if none was had.
+        hand_over: how the nodes' ports pass from one process to the next on this machine.
     """
 
     seed: int
@@ -109,6 +111,7 @@ class Facts:
     readings: tuple[Reading, ...]
     rules: Mapping[Version, Rules]
     status: SystemStatus | None
+    hand_over: HandOverMode = HandOverMode.PORT
 
     @property
     def from_version(self) -> Version:

@@ -22,6 +22,8 @@ from segue.errors import OperatorError, PeerError, SegueError
 from segue.journey import Phase
 from segue.local import LocalSettings, LocalSystem, is_alive
 from segue.model.ids import ClassName, NodeId, SystemName, Version
+from segue.node.handover import mode_of
+from segue.node.plan import HandOver
 from segue.wire.client import UpgradeServer
 
 SYSTEM, CLASS = SystemName("blockstore"), ClassName("BlockNode")
@@ -287,6 +289,7 @@ class MainJob:
             readings=tuple(seen.readings),
             rules={version: rules_of(releases[version], CLASS) for version in self._versions[1:]},
             status=seen.status,
+            hand_over=mode_of(HandOver.AUTO),
         )
 
     def _timeline(self) -> Timeline | None:

@@ -33,6 +33,7 @@ def compose(facts: Facts, checks: tuple[Check, ...]) -> dict[str, Any]:
         "nodes": [_node(facts, node) for node in facts.nodes],
         "max_away": max_away(absences(status.permits, status.nodes)) if status else 0,
         "allowed_away": allowed_away(status.nodes if status else (), loosest(facts.rules.values())),
+        "hand_over": facts.hand_over.value,
         "schedules": {str(version): _schedule(rules) for version, rules in facts.rules.items()},
         "checks": [asdict(check) for check in checks],
     }
