@@ -31,7 +31,7 @@ from pathlib import Path
 from segue.errors import OperatorError
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.node.control import peer_pid
-from segue.release.durable import sync_path
+from segue.release.durable import make_folder, sync_path
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Folders:
         self.root = state.absolute()
         try:
             for name in ("releases", "states", "old", "future", "making", "usage"):
-                (self.root / name).mkdir(parents=True, exist_ok=True)
+                make_folder(self.root / name)
             self._lock = (self.root / "lock").open("w")
         except OSError as error:
             raise OperatorError(

@@ -18,6 +18,7 @@ from segue.layer.label import Newest, label_source
 from segue.layer.message_size import receiving
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, Stage
+from segue.release.durable import make_folder
 from segue.release.modules import LoadedRelease
 
 logger = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ class Objects:
             self._releases.pop(failed).unload()
 
     def _node(self, version: Version, speaks: Newest, state: str) -> Node:
-        Path(state).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(state))  # what the object then keeps there is of no use without the folder's own name
         plan = self._plan
         label = label_source(speaks, self._newest, NodeId(plan.node_id))
         return Node(

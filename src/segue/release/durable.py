@@ -67,6 +67,24 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Have `folder` there, made with all above it that is missing, and its name on disk as theirs are.
+
+    Safe to run again after a crash, which may have come between a folder and its name on disk: each is made when the
+    name of the one above is on disk, so that only the lowest that is there can lack its own.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    above = [one for one in (folder, *folder.parents) if not one.exists()]
+    lowest = above[-1].parent if above else folder
+    sync_path(lowest.parent)
+    for one in reversed(above):
+        one.mkdir(exist_ok=True)
+        sync_path(one.parent)
+    folder.mkdir(exist_ok=True)  # it was there: as a folder
+
+
 def _sync_file_system(descriptor: int) -> None:
     """Have all of the file system on disk, names and contents.
 
