@@ -254,7 +254,9 @@ class Host:
         path = Path(self._plan.usage) / f"{self._incarnation}.json"
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(self.report() | self._calls(self._unreported.rest())))
+        sync_path(partial)
         partial.rename(path)
+        sync_path(path.parent)
 
     def _hear(self, _claimed: Version) -> None:
         self._claims += 1
