@@ -5,10 +5,10 @@ BIN := .venv/bin
 DEMO_REPORT ?= demo-report
 DEMO_TO ?= 2
 
-.PHONY: help setup demo test lint lint-releases bench protos lock clean
+.PHONY: help setup demo test test-crash lint lint-releases bench protos lock clean
 
 help:  ## say what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # No ensurepip, which Debian keeps in a package of its own: the pip that is there installs into the new folder.
 .venv/ready: requirements.lock pyproject.toml
@@ -17,15 +17,23 @@ help:  ## say what can be made
 	$(PYTHON) -m venv --without-pip --clear .venv
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes --requirement requirements.lock
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-build-isolation --no-deps --editable .
+	$(STRACE)
 	touch $@
+
+# For the tests of the order of system calls; without it they are skipped, and say so.
+STRACE = command -v strace > /dev/null || (test "$$(id -u)" = 0 && (apt-get update && apt-get install --yes strace) > /dev/null 2>&1) \
+	|| echo "strace is not here, so some tests will be skipped: apt install strace" >&2
 
 setup: .venv/ready  ## make .venv with everything in it
 
 demo: setup  ## upgrade a running block store from version 1 to version 2, under load (DEMO_TO=3: and on to 3)
 	$(BIN)/segue demo --to $(DEMO_TO) --report $(DEMO_REPORT)
 
-test: setup  ## run every test
+test: setup  ## run every test, but of the crashes one in each step
 	$(BIN)/python -m pytest
+
+test-crash: setup  ## kill a node at every moment of every step, and at random times: more than 200 crashes in some minutes
+	$(BIN)/python -m pytest -m crash tests/crash
 
 lint: setup  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
