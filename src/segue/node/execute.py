@@ -137,6 +137,7 @@ class Executor:
         folder = self._folders.release(release.sha256)
         if not folder.exists():
             await self._unpack(release, folder)
+        sync_path(folder.parent)  # also if it was there: a crash may have come before its name was on disk
         await install_requirements(folder, self._settings.install)
 
     async def _unpack(self, release: Announcement, folder: Path) -> None:
@@ -147,7 +148,6 @@ class Executor:
                 f"announced was {release.sha256}; publish the release again"
             )
         unpack(bundle, folder)
-        sync_path(folder.parent)
 
     async def _start_first(self, releases: Sequence[Announcement], at: journey.Journey) -> journey.Event:
         try:

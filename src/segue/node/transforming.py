@@ -46,6 +46,7 @@ async def run_transform(
     process = warmed
     try:
         if states.exists():
+            sync_path(states.parent)  # a crash may have come before its name was on disk
             return journey.Transformed(**json.loads(record.read_text()))
         began = time.perf_counter()
         if process is None or not process.alive:
