@@ -1,6 +1,7 @@
 """The chain: a node's objects in version order. What each of them answers is in `grpc_table`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NewType
 
@@ -54,6 +55,9 @@ class Chain:
     """
 
     links: tuple[Link, ...]
+    #: `{id of a link: its index}`: to search for each method of each object takes most of the time of building a table.
+    _index: Mapping[int, int] = field(init=False, repr=False, compare=False)
+    _current: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         roles = [link.role for link in self.links]
@@ -65,11 +69,13 @@ class Chain:
         at = roles.index("current")
         if roles != ["past"] * at + ["current"] + ["future"] * (len(roles) - at - 1):
             raise ValueError(f"chain {self}: put past simulations below the current object and future ones above")
+        object.__setattr__(self, "_index", {id(link): index for index, link in enumerate(self.links)})
+        object.__setattr__(self, "_current", at)
 
     @property
     def current(self) -> Link:
         """The object that the node runs."""
-        return next(link for link in self.links if link.role == "current")
+        return self.links[self._current]
 
     @property
     def oldest(self) -> Version:
@@ -83,22 +89,19 @@ class Chain:
 
     def place_of(self, link: Link) -> Place:
         """Return where one of the chain's objects stands."""
-        return Place(self._at(link) - self._at(self.current))
+        return Place(self._index[id(link)] - self._current)
 
     def delegate_of(self, simulation: Link) -> Link:
         """Return the simulation's neighbour towards the current object."""
         step = 1 if simulation.role == "past" else -1
-        return self.links[self._at(simulation) + step]
+        return self.links[self._index[id(simulation)] + step]
 
     def way_in(self, link: Link) -> tuple[Link, ...]:
         """Return what a call of `link`'s version may pass: `link`, its delegate, and so on to the current object."""
-        at, current = self._at(link), self._at(self.current)
+        at, current = self._index[id(link)], self._current
         if at <= current:
             return self.links[at : current + 1]
         return tuple(reversed(self.links[current : at + 1]))
-
-    def _at(self, link: Link) -> int:
-        return next(at for at, one in enumerate(self.links) if one is link)
 
     def __str__(self) -> str:
         names = (

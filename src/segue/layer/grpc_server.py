@@ -18,7 +18,7 @@ from segue.layer.grpc_hooks import Hook, Spot
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.layer.grpc_refuser import Refuser
 from segue.layer.grpc_relay import RelayedContext, relay
-from segue.layer.grpc_table import Live, Table, build_table
+from segue.layer.grpc_table import Live, Table, bonds_of, build_table
 from segue.layer.label import (
     CALLER_KEY,
     LABEL_KEY,
@@ -150,7 +150,7 @@ class Dispatch(grpc.GenericRpcHandler):
         Raises:
             ReleaseError: the chain cannot be dispatched to (says why).
         """
-        self._build(chain, new_pair(), new_pair()).bind()
+        bonds_of(chain, Live(hooks=self._hooks, steps=self._steps)).bind()
 
     def has_hooks(self, simulation: object) -> bool:
         """Say whether a simulation of the chain that is shown observes or intercepts calls."""
@@ -168,7 +168,7 @@ class Dispatch(grpc.GenericRpcHandler):
         table = self._build(chain, clients, nodes)
         self._clients.replace(clients)
         self._nodes.replace(nodes)
-        table.bind()
+        table.bonds.bind()
         self._table = table
         self._refuser.show(table)
         self._hooks.clear()

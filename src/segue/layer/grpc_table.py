@@ -26,6 +26,26 @@ Bound: TypeAlias = Mapping[str, Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bonds:
+    """What the simulations of a chain know of each other.
+
+    Attributes:
+        views: what each simulation's delegate is to be bound to.
+        beyond: whom each simulation tells of calls of its version: {name of a method: observers}
+    """
+
+    views: tuple[tuple[Delegate, Bound], ...]
+    beyond: tuple[tuple[Simulation, Mapping[str, tuple[Observer, ...]]], ...]
+
+    def bind(self) -> None:
+        """Have simulations call their delegates, and tell those beyond them, as this chain is."""
+        for view, bound in self.views:
+            bind(view, bound)
+        for simulation, observers in self.beyond:
+            simulation.told_beyond(observers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Who answers what.
 
@@ -36,8 +56,7 @@ class Table:
         versions: {method: versions that have it, oldest first}
         services: whose methods those are, such as `blockstore.BlockStore`.
         hooks: observers and interceptors, by the method that they are around.
-        views: what each simulation's delegate is to be bound to.
-        beyond: whom each simulation tells of calls of its version: {name of a method: observers}
+        bonds: what simulations are to know of this chain.
         oldest: version in the chain.
         newest: version in the chain.
     """
@@ -48,17 +67,9 @@ class Table:
     versions: Mapping[str, tuple[Version, ...]]
     services: frozenset[str]
     hooks: Hooks
-    views: tuple[tuple[Delegate, Bound], ...]
-    beyond: tuple[tuple[Simulation, Mapping[str, tuple[Observer, ...]]], ...]
+    bonds: Bonds
     oldest: Version
     newest: Version
-
-    def bind(self) -> None:
-        """Have simulations call their delegates, and tell those beyond them, as this chain is."""
-        for view, bound in self.views:
-            bind(view, bound)
-        for simulation, observers in self.beyond:
-            simulation.told_beyond(observers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +98,19 @@ def build_table(chain: Chain, default: UnlabelledDefault, live: Live, surround: 
         ReleaseError: an object cannot be registered, or a simulation observes or intercepts what its delegate has not.
     """
     return _Builder(chain, live).build(default, surround)
+
+
+def bonds_of(chain: Chain, live: Live) -> Bonds:
+    """Say what the simulations of a chain are to know, where no call is let in to them yet: quicker than a table.
+
+    Args:
+        chain: the node's objects.
+        live: what the tables of that node share.
+
+    Raises:
+        ReleaseError: as `build_table`.
+    """
+    return _Builder(chain, live).bonds()
 
 
 class _Builder:
@@ -119,16 +143,20 @@ class _Builder:
             versions=versions,
             services=frozenset(service_of(method) for method in versions),
             hooks=self._hooks,
-            views=tuple(
-                (link.delegate, self._bound(link)) for link in chain.links if isinstance(link.delegate, Delegate)
-            ),
-            beyond=tuple(
-                (link.instance, self._beyond(link))
-                for link in chain.links
-                if link.role != "current" and isinstance(link.instance, Simulation)
-            ),
+            bonds=self.bonds(),
             oldest=chain.oldest,
             newest=chain.newest,
+        )
+
+    def bonds(self) -> Bonds:
+        links = self._chain.links
+        return Bonds(
+            views=tuple((link.delegate, self._bound(link)) for link in links if isinstance(link.delegate, Delegate)),
+            beyond=tuple(
+                (link.instance, self._beyond(link))
+                for link in links
+                if link.role != "current" and isinstance(link.instance, Simulation)
+            ),
         )
 
     def _of(self, link: Link) -> Mapping[str, MethodHandler]:
