@@ -18,29 +18,20 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias
 
 from segue.node.plan import HandOver, HandOverMode
+from segue.node.tcp_listeners import tcp_listeners
 
 #: Where this process listens: a port, or the path that a Unix socket was bound to.
 Place: TypeAlias = int | str
 
 _SO_ATTACH_REUSEPORT_CBPF = 51  # <asm-generic/socket.h>; the socket module has no name for it
 _BPF_RET_K = 0x06  # <linux/bpf_common.h>: BPF_RET | BPF_K
-_LISTEN = "0A"  # <net/tcp_states.h>
 #: Connections that try out whether the kernel steers: by chance alone, 16 go to one of two once in 65,536 times.
 _TRIES = 16
 _TRY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Listener:
-    #: As the kernel writes it: hexadecimal, of 4 or 16 bytes.
-    address: str
-    port: int
-    inode: str
 
 
 @cache
@@ -71,9 +62,9 @@ def steer_to_newest(ports: Collection[int]) -> None:
     """
     if sys.platform != "linux":
         raise OSError("only Linux can steer new connections to one of several listeners")
-    listeners = list(_tcp_listeners(ports))
+    listeners = tcp_listeners(ports)
     with _own_sockets(ports) as sockets:
-        mine = {str(os.fstat(own.fileno()).st_ino): own for own in sockets if _listens(own)}
+        mine = {os.fstat(own.fileno()).st_ino: own for own in sockets if _listens(own)}
         for entry in listeners:
             if entry.inode in mine:
                 # A group is all that listen on one address. It is numbered in the order of joining, so ours comes
@@ -97,7 +88,7 @@ def attach(listener: socket.socket, index: int) -> None:
 
 def listeners_at(ports: Collection[int]) -> int:
     """Return how many listen on one address of `ports`, of any process: the most that there are on any."""
-    counted = Counter((entry.address, entry.port) for entry in _tcp_listeners(ports))
+    counted = Counter((entry.address, entry.port) for entry in tcp_listeners(ports))
     return max(counted.values(), default=0)
 
 
@@ -136,21 +127,6 @@ def _shared(host: str, port: int) -> socket.socket:
         made.close()
         raise
     return made
-
-
-def _tcp_listeners(ports: Collection[int]) -> Iterator[_Listener]:
-    """Read the kernel's tables; gRPC listens on an IPv6 socket even for an IPv4 address."""
-    for name in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/self/net/{name}") as table:
-                lines = table.readlines()[1:]
-        except FileNotFoundError:  # a kernel without IPv6
-            continue
-        for line in lines:
-            fields = line.split()
-            address, _, port = fields[1].rpartition(":")
-            if fields[3] == _LISTEN and int(port, 16) in ports:
-                yield _Listener(address=address, port=int(port, 16), inode=fields[9])
 
 
 @contextmanager
