@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from benchmarks.memory import MemoryFigures, measure_memory
 from benchmarks.null import MESSAGES
 from benchmarks.pause import PauseFigures, measure_pauses, pause_figures
 from benchmarks.restart import RestartFigures, restart_figures
+from benchmarks.transforms import Amount, NoRoomError, TransformFigures, measure_transforms
 from benchmarks.ways import PAYLOAD, WAYS
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -37,29 +38,50 @@ class Size:
         calls: of each way to make one.
         nodes: whose upgrade is taken apart.
         pauses: upgrades of a node under load, and restarts of a plain server.
+        state: transforms of much state.
     """
 
     calls: Effort
     nodes: int
     pauses: int
+    state: Amount
 
 
-_FULL = Size(calls=Effort(generations=6, rounds=39, rounds_with_streams=3), nodes=5, pauses=9)
-_SHORT = Size(calls=Effort(generations=1, rounds=4, rounds_with_streams=2), nodes=1, pauses=1)
+_FULL = Size(
+    calls=Effort(generations=6, rounds=39, rounds_with_streams=3),
+    nodes=5,
+    pauses=9,
+    state=Amount(files=10_000, database_mib=1024, rounds=3),
+)
+_SHORT = Size(
+    calls=Effort(generations=1, rounds=4, rounds_with_streams=2),
+    nodes=1,
+    pauses=1,
+    state=Amount(files=300, database_mib=10, rounds=1),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """All figures of a run; `calls` is `{way: figure}`."""
+    """All figures of a run.
+
+    Attributes:
+        calls: `{way: figures}`
+        transforms: `{kind of state: figures}`
+        left_out: what could not be measured here, and why.
+    """
 
     calls: Mapping[str, Figure]
     install: InstallFigures
     memory: MemoryFigures
     pause: PauseFigures
     restart: RestartFigures
+    transforms: Mapping[str, TransformFigures]
+    left_out: Sequence[str]
 
 
 async def _measure(size: Size, generator: random.Random, program: Path | None) -> Results:
+    left_out = [] if program else [NO_ENVOY]
     with Progress() as progress:
         calls = progress.add_task("calls", total=size.calls.generations * size.calls.rounds)
         rounds = await measure_calls(size.calls, program, generator, lambda: progress.advance(calls))
@@ -67,12 +89,20 @@ async def _measure(size: Size, generator: random.Random, program: Path | None) -
         (memory,) = [await measure_memory() for _ in progress.track(range(1), description="memory")]
         away = progress.add_task("pauses and restarts", total=size.pauses)
         pauses, restarts = await measure_pauses(size.pauses, generator, lambda: progress.advance(away))
+        transforms: Mapping[str, TransformFigures] = {}
+        try:
+            state = progress.add_task("transforms", total=2 * size.state.rounds)
+            transforms = await measure_transforms(size.state, generator, lambda: progress.advance(state))
+        except NoRoomError as error:
+            left_out.append(f"transform_files and transform_sqlite are left out: {error}")
     return Results(
         calls=call_figures(rounds, generator),
         install=install_figures(upgrades),
         memory=memory,
         pause=pause_figures(pauses),
         restart=restart_figures(restarts),
+        transforms=transforms,
+        left_out=left_out,
     )
 
 
@@ -99,6 +129,9 @@ def _table(results: Results, seed: int) -> Table:
     table.add_row("simulation_memory", f"{memory.mib_per_simulation:.2f} MiB")
     table.add_section()
     _add_pauses(table, results.pause, results.restart)
+    for kind, of in results.transforms.items():
+        table.add_row(f"transform_{kind}", _time(of.median_ms * 1000), "", f"{of.ratio:.3f}", _bounds(of))
+        table.add_row("- to unsynced copy", "", "", f"{of.ratio_to_unsynced:.3f}")
     return table
 
 
@@ -117,7 +150,7 @@ def _time(us: float) -> str:
     return f"{us:.0f} us" if us < 10_000 else f"{us / 1000:.0f} ms"
 
 
-def _bounds(of: Figure | InstallFigures) -> str:
+def _bounds(of: Figure | InstallFigures | TransformFigures) -> str:
     return f"{of.ratio_low:.3f}..{of.ratio_high:.3f}"
 
 
@@ -128,6 +161,7 @@ def _write(results: Results, context: Mapping[str, object]) -> None:
         "simulation_memory": asdict(results.memory),
         "pause": asdict(results.pause),
         "cold_restart": asdict(results.restart),
+        **{f"transform_{kind}": asdict(figures) for kind, figures in results.transforms.items()},
         "context": context,
     }
     RESULTS.write_text(json.dumps(sections, indent=2) + "\n")
@@ -146,15 +180,17 @@ def main() -> None:
     generator = random.Random(options.seed)
     results = asyncio.run(_measure(size, generator, program))
     Console().print(_table(results, options.seed))
-    if program is None:
-        print(NO_ENVOY)
+    for line in results.left_out:
+        print(line)
     if not options.short:
         context = {
             "seed": options.seed,
             **asdict(size.calls),
             "payload_bytes": len(PAYLOAD),
             "stream_messages": MESSAGES,
-            "left_out": [] if program else [NO_ENVOY],
+            "left_out": list(results.left_out),
+            "files": size.state.files,
+            "database_mib": size.state.database_mib,
             "python": platform.python_version(),
             "grpcio": grpc.__version__,
             "cores": os.cpu_count(),
