@@ -9,6 +9,7 @@ import pytest
 from segue.layer.chain import Chain
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest
+from segue.layer.parked import ParkLimits
 from segue.layer.usage import Usage
 from segue.model.ids import Version
 
@@ -146,7 +147,7 @@ async def test_a_version_that_does_not_come_in_time(
     usage: Usage, newest: Newest, heard: list[Version], serve: Serve, connect: Connect, chain: MakeChain, kinds: Any
 ) -> None:
     """A parked call ends after the limit, told to try again; the node has heard of the version at once."""
-    dispatch = Dispatch(usage=usage, newest=newest, on_newer=heard.append, park_limit_s=0.05)
+    dispatch = Dispatch(usage=usage, newest=newest, on_newer=heard.append, parking=ParkLimits(wait_s=0.05))
     dispatch.show(chain(kinds("v1"), current=1))
     code, details = await status(connect(await serve(dispatch), 2))
     assert code == "UNAVAILABLE"

@@ -1,5 +1,6 @@
 """A forwarded call is as if it had been made to the successor."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -7,7 +8,8 @@ import grpc.aio
 import pytest
 
 from segue.layer.chain import Chain
-from segue.layer.grpc_server import Dispatch
+from segue.layer.grpc_refusal import RefusalReason, refusal_of
+from segue.layer.grpc_server import Dispatch, InFlight
 from segue.layer.label import Newest
 from segue.layer.usage import Usage
 from segue.model.ids import Version
@@ -192,10 +194,97 @@ async def test_calls_resume_after_forwarding(
     assert await unary(b"x") == b"old:x"
 
 
-async def test_a_successor_that_is_not_there(address: str, dispatch: Dispatch, connect: Connect) -> None:
-    """The caller is told UNAVAILABLE, as by any node that is down."""
+async def test_a_successor_that_is_not_there(
+    address: str, dispatch: Dispatch, connect: Connect, chain: MakeChain, kinds: Any, until: Until
+) -> None:
+    """Calls wait for it, and are answered here if this process is to answer again: nobody has got them."""
+    dispatch.show(chain(kinds("old"), current=1))
+    dispatch.forward(connect("127.0.0.1:1"))
+    channel: Any = connect(address, 1)
+    unary = channel.unary_unary("/toy.Kinds/Unary")
+    calls = [unary(b"a"), unary(b"b")]
+    stream = channel.stream_stream("/toy.Kinds/Both")()
+    await stream.write(b"c")
+    await until(lambda: dispatch.in_flight.parked == 3)
+    assert dispatch.in_flight.forwarded == 0
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await unary(b"x", timeout=0.1)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    dispatch.resume()
+    assert [await call for call in calls] == [b"old:a", b"old:b"]
+    assert await stream.read() == b"old:c"
+    await stream.done_writing()
+    assert await stream.read() is grpc.aio.EOF
+    await until(lambda: dispatch.in_flight == InFlight(clients=0, nodes=0, parked=0, forwarded=0))
+
+
+async def test_a_successor_that_comes_late(
+    address: str, dispatch: Dispatch, successor: Dispatch, serve: Serve, connect: Connect, chain: MakeChain, kinds: Any,
+    until: Until,
+) -> None:  # fmt: skip
+    """A second successor gets the calls that the first never got."""
     dispatch.forward(connect("127.0.0.1:1"))
     unary: Any = connect(address, 1).unary_unary("/toy.Kinds/Unary")
+    call = unary(b"a")
+    await until(lambda: dispatch.in_flight.parked == 1)
+    successor.show(chain(kinds("new"), current=1))
+    dispatch.forward(connect(await serve(successor)))
+    assert await call == b"new:a"
+
+
+async def test_a_second_successor(
+    dispatch: Dispatch, successor: Dispatch, serve: Serve, connect: Connect, chain: MakeChain, kinds: Any, until: Until
+) -> None:
+    """New calls go to the new one; those that are being relayed end where they are, and then the old one is left."""
+    third = Dispatch(usage=Usage(), newest=Newest(Version(1)), on_newer=lambda _: None)
+    first, second = kinds("first"), kinds("second")
+    successor.show(chain(first, current=1))
+    third.show(chain(second, current=1))
+    channels = [connect(await serve(successor)), connect(await serve(third))]
+    dispatch.forward(channels[0])
+    client: Any = connect(await serve(dispatch), 1)
+    inside = client.unary_unary("/toy.Kinds/Unary")(b"hang")
+    talk = client.stream_stream("/toy.Kinds/Both")()
+    await talk.write(b"a")
+    assert await talk.read() == b"first:a"
+    await until(lambda: successor.in_flight.clients == 2)
+    dispatch.forward(channels[1])
+    assert await client.unary_unary("/toy.Kinds/Unary")(b"x") == b"second:x"
+    assert dispatch.in_flight.forwarded == 2
+    async with asyncio.TaskGroup() as group:
+        left = group.create_task(dispatch.relayed(channels[0]))
+        await talk.write(b"b")
+        assert await talk.read() == b"first:b"
+        assert not left.done()
+        await talk.done_writing()
+        assert await talk.read() is grpc.aio.EOF
+        first.release.set()
+        assert await inside == b"first:hang"
+    await dispatch.relayed(channels[0])
+
+
+async def test_relayed_calls_that_do_not_end_are_ended(
+    address: str, dispatch: Dispatch, successor: Dispatch, connect: Connect, chain: MakeChain, kinds: Any, until: Until
+) -> None:
+    """Those that end in time are not; the others' callers are told, and the successor's object is cancelled."""
+    current = kinds("v1")
+    successor.show(chain(current, current=1))
+    channel: Any = connect(address, 1)
+    quick = channel.stream_stream("/toy.Kinds/Both")()
+    endless = channel.unary_stream("/toy.Kinds/Down")(b"hang")
+    await quick.write(b"a")
+    assert await quick.read() == b"v1:a"
+    assert [await endless.read() for _ in "hang"] == [b"v1:h", b"v1:a", b"v1:n", b"v1:g"]
+    async with asyncio.TaskGroup() as group:
+        ending = group.create_task(dispatch.end_relayed(0.3))
+        await quick.done_writing()
+        assert await quick.read() is grpc.aio.EOF
+        await ending
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await unary(b"x")
+        await endless.read()
+    refusal = refusal_of(caught.value)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.NODE_UPGRADING
+    await current.closed.wait()
+    assert dispatch.in_flight.forwarded == 0

@@ -23,6 +23,7 @@ from segue.layer.grpc_refusal import CODES, Refusal, RefusalReason, refusal_of, 
 from segue.layer.grpc_refuser import Refuser
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest
+from segue.layer.parked import ParkLimits
 from segue.layer.usage import Usage
 from segue.model.ids import NodeId, Version
 
@@ -36,7 +37,7 @@ REFUSALS_PAGE = Path(__file__).parents[2] / "docs" / "refusals.md"
 
 def node(usage: Usage, **options: Any) -> Dispatch:
     """A dispatch of the node n7, which waits for no version."""
-    options = {"park_limit_s": 0.02, "on_newer": lambda _: None, **options}
+    options = {"parking": ParkLimits(wait_s=0.02), "on_newer": lambda _: None, **options}
     return Dispatch(usage=usage, newest=Newest(Version(1)), node=NodeId("n7"), **options)
 
 
@@ -202,7 +203,7 @@ async def test_a_version_that_a_deadline_is_too_short_for(
     usage: Usage, heard: list[Version], serve: Serve, connect: Connect, chain: MakeChain, kinds: Any
 ) -> None:
     """The caller is told why before its deadline passes, however long the node would have waited."""
-    dispatch = node(usage, park_limit_s=3600.0, on_newer=heard.append)
+    dispatch = node(usage, parking=ParkLimits(wait_s=3600.0), on_newer=heard.append)
     dispatch.show(chain(kinds("v1"), current=1))
     unary: Any = connect(await serve(dispatch), 2).unary_unary("/toy.Kinds/Unary")
     refusal = refusal_of(await ended(unary(b"x", timeout=1.0)))

@@ -11,6 +11,7 @@ from segue.layer.chain import Chain
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refusal_of
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, unlabelled_default
+from segue.layer.parked import ParkLimits
 from segue.layer.usage import Usage
 from segue.model.ids import Version
 
@@ -37,7 +38,13 @@ class One:
 
 
 def with_default(default: Any, heard: list[Version]) -> Dispatch:
-    return Dispatch(usage=Usage(), newest=Newest(Version(1)), on_newer=heard.append, default=default, park_limit_s=0.02)
+    return Dispatch(
+        usage=Usage(),
+        newest=Newest(Version(1)),
+        on_newer=heard.append,
+        default=default,
+        parking=ParkLimits(wait_s=0.02),
+    )
 
 
 async def unary(channel: Any, method: str = "Unary") -> str:

@@ -499,6 +499,7 @@ async def test_a_simulation_that_does_not_start(pair: Any, generated: tuple[Any,
     with pytest.raises(ReleaseError, match=message):
         await versions.start()
     assert log == ["start", "stop"]
+    assert versions.answered == []
     if at != "observe":
         fails.clear()
         await versions.start()

@@ -14,6 +14,7 @@ from segue.errors import PeerError, ReleaseError
 from segue.layer.grpc_channel import labelled_channel
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest
+from segue.layer.parked import ParkLimits
 from segue.layer.usage import Usage
 from segue.model.ids import Version
 from segue.node.objects import Objects
@@ -73,7 +74,7 @@ def future(lineage: Lineage, version: int, state: Path) -> Future:
 async def running(plan: HostPlan, stage: Stage) -> AsyncIterator[Running]:
     """Run a plan's objects in this process."""
     newest = Newest(plan.own.version)
-    dispatch = Dispatch(usage=Usage(), newest=newest, on_newer=lambda _: None, park_limit_s=0.2)
+    dispatch = Dispatch(usage=Usage(), newest=newest, on_newer=lambda _: None, parking=ParkLimits(wait_s=0.2))
     objects = Objects(plan, dispatch, newest)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((dispatch,))

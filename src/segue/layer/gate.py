@@ -1,7 +1,10 @@
 """Gates: where calls go in to the objects of a chain and come out, and can be held back."""
 
 import asyncio
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+from segue.layer.stay import Stays, end_all
 
 
 class Gate:
@@ -12,11 +15,13 @@ class Gate:
     Attributes:
         is_open: whether calls may go in.
         inside: calls that went in and have not come out.
+        stays: those of them that can be ended: the streaming ones.
     """
 
     def __init__(self) -> None:
         self.is_open = True
         self.inside = 0
+        self.stays: Stays = set()
         self._emptied = asyncio.Event()
 
     def enter(self) -> bool:
@@ -75,21 +80,31 @@ def new_pair() -> Pair:
 
 
 class Gates:
-    """The gates of the chain that is shown, and those of the chains before it while calls are inside."""
+    """The gates of the chain that is shown, and those of the chains before it while calls are inside.
+
+    Attributes:
+        is_open: whether calls of all kinds may go in.
+    """
 
     def __init__(self) -> None:
+        self.is_open = True
         self._pair = new_pair()
         self._replaced: list[Pair] = []
-
-    @property
-    def is_open(self) -> bool:
-        """Whether calls may go in."""
-        return self._pair.unary.is_open
 
     @property
     def inside(self) -> int:
         """Calls that went in through any of the gates and have not come out."""
         return self._pair.inside + sum(pair.inside for pair in self._replaced)
+
+    @property
+    def streams_inside(self) -> int:
+        """The streaming ones of them."""
+        return sum(gate.inside for gate in self._streams())
+
+    @property
+    def lets_any_in(self) -> bool:
+        """Whether calls of some kind may go in."""
+        return any(gate.is_open for gate in self._pair)
 
     def replace(self, pair: Pair) -> None:
         """Let calls in through `pair` from now on, if they may go in at all; those that are inside go on."""
@@ -101,20 +116,46 @@ class Gates:
 
     def open(self) -> None:
         """Let calls in."""
+        self.is_open = True
         for gate in self._pair:
             gate.open()
 
     def close(self) -> None:
         """Let no more calls in; those inside go on."""
+        self.is_open = False
         for gate in self._pair:
             gate.close()
+
+    def open_to_streams(self) -> None:
+        """Let streaming calls in."""
+        self._pair.streams.open()
+        self._pair.own.open()
+        self.is_open = self._pair.unary.is_open
+
+    def close_to_streams(self) -> None:
+        """Let no more streaming calls in; those inside go on, and unary calls come and go."""
+        self.is_open = False
+        self._pair.streams.close()
+        self._pair.own.close()
+
+    def end_streams(self) -> None:
+        """Cancel the streaming calls that are inside."""
+        for gate in self._streams():
+            end_all(gate.stays)
 
     async def emptied(self) -> None:
         """Return once nobody is inside."""
         while self.inside:
-            for pair in (*self._replaced, self._pair):
-                for gate in pair:
-                    await gate.emptied()
+            await _each_emptied(gate for pair in (*self._replaced, self._pair) for gate in pair)
+
+    async def unary_emptied(self) -> None:
+        """Return once no unary call is inside."""
+        await _each_emptied(pair.unary for pair in (*self._replaced, self._pair))
+
+    async def streams_emptied(self) -> None:
+        """Return once no streaming call is inside."""
+        while self.streams_inside:
+            await _each_emptied(self._streams())
 
     async def replaced_emptied(self, *, streams: bool) -> None:
         """Return once nobody is inside who went in before the last `replace`, but for the current object's own streams.
@@ -127,5 +168,15 @@ class Gates:
             if streams:
                 await pair.streams.emptied()
 
+    def _streams(self) -> Iterator[Gate]:
+        for pair in (*self._replaced, self._pair):
+            yield pair.streams
+            yield pair.own
+
     def __repr__(self) -> str:
         return f"Gates({self._pair!r}, replaced {self._replaced})"
+
+
+async def _each_emptied(gates: Iterable[Gate]) -> None:
+    for gate in tuple(gates):
+        await gate.emptied()

@@ -23,6 +23,7 @@ from segue.layer.grpc_collector import MethodHandler
 from segue.layer.grpc_context import (
     Context,
     Requests,
+    StreamContext,
     TypedContext,
     UnreadableRequestError,
     outcome_of,
@@ -43,6 +44,7 @@ from segue.layer.grpc_hooks import (
 from segue.layer.grpc_order import Claims
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.layer.grpc_step import within_step
+from segue.layer.stay import EndedError, Stay
 from segue.layer.steps import Steps
 from segue.layer.usage import Tally
 from segue.model.ids import Version
@@ -187,6 +189,10 @@ class Answer:
             )
             outcome = "CANCELLED"
             raise await self._status_for(_cancelled(), context) from None
+        except EndedError as ended:
+            outcome = "UNAVAILABLE"
+            self._log_ended(ended)
+            raise
         except Exception as error:
             shown = await self._status_for(error, context)
             if isinstance(shown, grpc.aio.InternalError):
@@ -239,6 +245,12 @@ class Answer:
         _log.error("%s: %s failed", method, whose, exc_info=error)
         reason = RefusalReason.OBJECT_FAILED if self.answered_by == "current" else RefusalReason.SIMULATION_FAILED
         return self._refusing(reason, version, f"segue: {whose} failed; its node's log says why")
+
+    def _log_ended(self, ended: EndedError) -> None:
+        """Log what a method raised when it was told to end, unless that is what it should."""
+        error = ended.__cause__
+        if isinstance(error, Exception) and not isinstance(error, AbortError | grpc.aio.BaseError):
+            _log.warning("%s of version %d failed when it was told to end", self.key[1], self.key[0], exc_info=error)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.key[0]}, {self.key[1]}, {self.gate!r})"
@@ -316,14 +328,36 @@ class _Hooked(_UnaryUnary):
         return b"" if outcome_of(context) != "OK" else passage.bytes_of(reply)
 
 
-class _UnaryStream(Answer):
+class _Streaming(Answer):
+    """A method of another kind: a call of it can be ended when its node goes quiet."""
+
+    unary_reply = False
+
+    async def serve(self, request: Any, context: Context, caller: str | None = None) -> bytes | None:
+        """Answer a call, as any; if it was ended, tell its caller so.
+
+        Once it has left its gate: a caller who does not read does not get the status, and nobody waits for that.
+        """
+        reply: bytes | None = None
+        try:
+            reply = await super().serve(request, context, caller)
+        except EndedError:
+            if context.done():
+                raise asyncio.CancelledError from None  # its caller has gone meanwhile, as gRPC would say it
+            message = f"segue: this node upgrades, and does not wait longer for {self.key[1]} to end: call again"
+            await refuse(self._refusing(RefusalReason.NODE_UPGRADING, self.key[0], message), context)
+        return reply
+
+
+class _UnaryStream(_Streaming):
     _make_handler = staticmethod(grpc.unary_stream_rpc_method_handler)
     unary_request = True
     unary_reply = False
 
     async def _run(self, request: bytes, context: Context) -> None:
-        typed = TypedContext(context, self._deserialize, self._serialize)
-        await self._stream(self._deserialize(request), typed)
+        with Stay(self.gate.stays, self.key[1]) as stay:
+            typed = StreamContext(context, self._deserialize, self._serialize, stay)
+            await self._stream(self._deserialize(request), typed)
 
     async def _stream(self, request: Any, typed: TypedContext) -> None:
         try:
@@ -339,18 +373,19 @@ class _UnaryStream(Answer):
             await typed.finish()
 
 
-class _StreamUnary(Answer):
+class _StreamUnary(_Streaming):
     _make_handler = staticmethod(grpc.stream_unary_rpc_method_handler)
     unary_request = False
     unary_reply = True
 
     async def _run(self, request: object, context: Context) -> bytes:  # noqa: ARG002 - read from the context
-        typed = TypedContext(context, self._deserialize, self._serialize)
-        try:
-            reply = await self._behaviour(Requests(typed), typed)
-        finally:
-            await typed.finish()
-        return self._serialize(reply) if outcome_of(context) == "OK" else b""
+        with Stay(self.gate.stays, self.key[1]) as stay:
+            typed = StreamContext(context, self._deserialize, self._serialize, stay)
+            try:
+                reply = await self._behaviour(Requests(typed), typed)
+            finally:
+                await typed.finish()
+            return self._serialize(reply) if outcome_of(context) == "OK" else b""
 
 
 class _StreamStream(_UnaryStream):
@@ -358,8 +393,9 @@ class _StreamStream(_UnaryStream):
     unary_request = False
 
     async def _run(self, request: object, context: Context) -> None:  # noqa: ARG002 - read from the context
-        typed = TypedContext(context, self._deserialize, self._serialize)
-        await self._stream(Requests(typed), typed)
+        with Stay(self.gate.stays, self.key[1]) as stay:
+            typed = StreamContext(context, self._deserialize, self._serialize, stay)
+            await self._stream(Requests(typed), typed)
 
 
 #: {(request streaming, response streaming): kind}

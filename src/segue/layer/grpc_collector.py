@@ -73,3 +73,8 @@ def behaviour_of(handler: MethodHandler) -> Callable[..., Any]:
     kind = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
     behaviour: Callable[..., Any] = getattr(handler, kind)
     return behaviour
+
+
+def service_of(method: str) -> str:
+    """Return whose method it is: of `/blockstore.BlockStore/Put`, `blockstore.BlockStore`."""
+    return method.rpartition("/")[0].removeprefix("/")

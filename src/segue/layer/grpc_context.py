@@ -10,6 +10,7 @@ from typing import Any, Never, TypeAlias
 import grpc.aio
 
 from segue.layer.grpc_abort import AbortError, status_of
+from segue.layer.stay import Stay
 
 _log = logging.getLogger(__name__)
 
@@ -236,6 +237,30 @@ class AuthorContext(grpc.aio.ServicerContext[Any, Any]):
         return self._below.done()
 
 
+class PassingContext(AuthorContext):
+    """A context over gRPC's own for those who serve a call, not for an author: to abort sends the status.
+
+    Args:
+        below: gRPC's own context, or another of these.
+    """
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> Never:
+        """End the call with a status that is not OK, now.
+
+        Raises:
+            grpc.aio.AbortError: always.
+        """
+        await self._below.abort(code, details, trailing_metadata)
+
+    async def abort_with_status(self, status: grpc.Status) -> Never:
+        """End the call with a status that is not OK, now.
+
+        Raises:
+            grpc.aio.AbortError: always.
+        """
+        await self._below.abort_with_status(status)
+
+
 def _call_with(callback: Callable[[Any], None], context: AuthorContext, _below: object) -> None:
     callback(context)
 
@@ -262,6 +287,47 @@ class TypedContext(AuthorContext):
     async def write(self, message: Any) -> None:
         """Send one message to the caller."""
         await self._below.write(self._serialize(message))
+
+
+class StreamContext(TypedContext):
+    """The context of a streaming call, which may be ended.
+
+    gRPC takes no status any more for a call whose initial metadata were on their way when it was cancelled: it
+    would send them again. So it is not cancelled just then.
+
+    Args:
+        raw: gRPC's own context, of a handler without serializers.
+        deserialize: from bytes to a request.
+        serialize: from a reply to bytes.
+        stay: the call's.
+    """
+
+    def __init__(self, raw: Context, deserialize: Deserializer, serialize: Serializer, stay: Stay) -> None:
+        super().__init__(raw, deserialize, serialize)
+        self._stay = stay
+        self._has_begun = False
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        """Send the initial metadata now."""
+        self._stay.hold()
+        try:
+            await self._below.send_initial_metadata(initial_metadata)
+        finally:
+            self._stay.release()
+        self._has_begun = True
+
+    async def write(self, message: Any) -> None:
+        """Send one message to the caller."""
+        raw = self._serialize(message)
+        if self._has_begun:
+            await self._below.write(raw)
+            return
+        self._stay.hold()
+        try:
+            await self._below.write(raw)
+        finally:
+            self._stay.release()
+        self._has_begun = True
 
 
 class Requests:

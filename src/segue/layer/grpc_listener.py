@@ -78,7 +78,7 @@ async def listen_for_relays(
         OSError: the socket is not to be had.
     """
     options = (*receiving(max_message_bytes), *_ANY_METADATA)
-    return await _listen(dispatch.relayed, (unix_target(str(socket)),), options, None)
+    return await _listen(dispatch.for_relays, (unix_target(str(socket)),), options, None)
 
 
 def successor_channel(socket: Path) -> grpc.aio.Channel:

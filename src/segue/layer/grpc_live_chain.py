@@ -164,6 +164,11 @@ class LiveChain:
             if link.role != "current":
                 await _simulation(link).stop()
 
+    def hide(self) -> None:
+        """Have nothing answered any more, as before the start."""
+        self._chain = None
+        self._dispatch.hide()
+
     async def _stop_leaving(self) -> None:
         while self._leaving:
             await _simulation(self._leaving.pop(0)).stop()

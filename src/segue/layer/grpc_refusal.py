@@ -4,16 +4,16 @@ Each is a gRPC status with a `google.rpc.ErrorInfo` among its details. docs/refu
 callers. What an object itself answers with, such as NOT_FOUND, is no refusal and is not touched.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Never
+from typing import Any, Never, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.protobuf.message import DecodeError, Message
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
@@ -30,6 +30,8 @@ _MESSAGE_LIMIT_BYTES = 1024
 #: Version numbers are at most nine digits: see `label`.
 _DIGITS_LIMIT = 9
 
+Detail = TypeVar("Detail", bound=Message)
+
 
 class RefusalReason(StrEnum):
     """Why no object answered: these names are on the wire, and do not change."""
@@ -38,6 +40,8 @@ class RefusalReason(StrEnum):
     RETIRED_VERSION = "RETIRED_VERSION"
     UNKNOWN_VERSION = "UNKNOWN_VERSION"
     NODE_NOT_READY = "NODE_NOT_READY"
+    NODE_UPGRADING = "NODE_UPGRADING"
+    TOO_MANY_PARKED = "TOO_MANY_PARKED"
     NO_SUCH_METHOD = "NO_SUCH_METHOD"
     MALFORMED_LABEL = "MALFORMED_LABEL"
     UNREADABLE_REQUEST = "UNREADABLE_REQUEST"
@@ -53,6 +57,8 @@ CODES: Mapping[RefusalReason, grpc.StatusCode] = {
     RefusalReason.RETIRED_VERSION: grpc.StatusCode.FAILED_PRECONDITION,
     RefusalReason.UNKNOWN_VERSION: grpc.StatusCode.UNAVAILABLE,
     RefusalReason.NODE_NOT_READY: grpc.StatusCode.UNAVAILABLE,
+    RefusalReason.NODE_UPGRADING: grpc.StatusCode.UNAVAILABLE,
+    RefusalReason.TOO_MANY_PARKED: grpc.StatusCode.UNAVAILABLE,
     RefusalReason.NO_SUCH_METHOD: grpc.StatusCode.UNIMPLEMENTED,
     RefusalReason.MALFORMED_LABEL: grpc.StatusCode.INVALID_ARGUMENT,
     RefusalReason.UNREADABLE_REQUEST: grpc.StatusCode.INTERNAL,
@@ -74,6 +80,7 @@ class Refusal:
         oldest_version: the oldest version that the node answers; None if it answers none yet.
         newest_version: the newest version that the node answers; None if it answers none yet.
         node: the node that refused; None if it has no id.
+        retry_after_s: seconds to wait before the call is tried again; None if the node does not say.
     """
 
     reason: RefusalReason | str
@@ -82,6 +89,7 @@ class Refusal:
     oldest_version: Version | None = None
     newest_version: Version | None = None
     node: NodeId | None = None
+    retry_after_s: float | None = None
 
 
 async def refuse(refusal: Refusal, context: Context) -> Never:
@@ -130,10 +138,9 @@ def refusal_of(error: grpc.RpcError) -> Refusal | None:
         status: Status | None = rpc_status.from_call(error)
         if status is None:
             return None
-        for detail in status.details:
-            info = ErrorInfo()
-            if detail.Unpack(info) and info.domain == DOMAIN:
-                return _refusal_from(info, status.message)
+        infos = [info for info in _unpacked(status, ErrorInfo) if info.domain == DOMAIN]
+        if infos:
+            return _refusal_from(infos[0], status.message, next(_unpacked(status, RetryInfo), None))
     except (DecodeError, ValueError):
         return None  # not the details of this status, or no details at all: whoever wrote them was not us
     return None
@@ -151,10 +158,26 @@ def _status_of(refusal: Refusal) -> Any:
         domain=DOMAIN,
         metadata={name: str(fact) for name, fact in facts.items() if fact is not None},
     )
-    detail = AnyMessage()
-    detail.Pack(info)
+    details = [_packed(info)]
+    if refusal.retry_after_s is not None:
+        retry = RetryInfo()
+        retry.retry_delay.FromMilliseconds(int(refusal.retry_after_s * 1000))
+        details.append(_packed(retry))
     code: int = CODES[RefusalReason(refusal.reason)].value[0]
-    return rpc_status.to_status(Status(code=code, message=_sendable(refusal.message), details=[detail]))
+    return rpc_status.to_status(Status(code=code, message=_sendable(refusal.message), details=details))
+
+
+def _packed(message: Message) -> AnyMessage:
+    detail = AnyMessage()
+    detail.Pack(message)
+    return detail
+
+
+def _unpacked(status: Status, kind: type[Detail]) -> Iterator[Detail]:
+    for detail in status.details:
+        message = kind()
+        if detail.Unpack(message):
+            yield message
 
 
 def _sendable(message: str) -> str:
@@ -165,7 +188,7 @@ def _sendable(message: str) -> str:
     return raw[:_MESSAGE_LIMIT_BYTES].decode("utf-8", "ignore") + " …"
 
 
-def _refusal_from(info: ErrorInfo, message: str) -> Refusal:
+def _refusal_from(info: ErrorInfo, message: str, retry: RetryInfo | None) -> Refusal:
     known = RefusalReason.__members__.get(info.reason)
     return Refusal(
         reason=info.reason if known is None else known,
@@ -174,6 +197,7 @@ def _refusal_from(info: ErrorInfo, message: str) -> Refusal:
         oldest_version=_version(info.metadata.get("oldestVersion")),
         newest_version=_version(info.metadata.get("newestVersion")),
         node=NodeId(info.metadata["node"]) if "node" in info.metadata else None,
+        retry_after_s=None if retry is None else retry.retry_delay.ToMilliseconds() / 1000,
     )
 
 

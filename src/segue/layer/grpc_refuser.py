@@ -1,8 +1,15 @@
 """What a node says when it refuses a call: the reason, in words for people, with the versions that it answers."""
 
+from dataclasses import replace
+
+from segue.layer.grpc_collector import service_of
 from segue.layer.grpc_refusal import Refusal, RefusalReason
-from segue.layer.grpc_table import Table, service_of
+from segue.layer.grpc_table import Table
 from segue.model.ids import NodeId, Version
+
+#: What a caller is told to wait where too many calls do. Much shorter, and those who were refused are a load of
+#: their own; longer, and they wait longer than the pause.
+_RETRY_AFTER_S = 1.0
 
 
 class Refuser:
@@ -16,8 +23,8 @@ class Refuser:
         self._node = node
         self._table: Table | None = None
 
-    def show(self, table: Table) -> None:
-        """Take `table` for what the node answers from now on."""
+    def show(self, table: Table | None) -> None:
+        """Take `table` for what the node answers from now on; None if it answers nothing."""
         self._table = table
 
     def refusal(self, reason: RefusalReason, caller_version: Version | None, message: str) -> Refusal:
@@ -69,6 +76,30 @@ class Refuser:
         version = table.unlabelled.get(method) if spoken is None else spoken
         message = f"segue: this node did not come to answer version {version} {within}"
         return self.refusal(RefusalReason.UNKNOWN_VERSION, version, message)
+
+    def too_many_parked(self, spoken: Version | None) -> Refusal:
+        """Refuse a call that would have to wait, as too many do.
+
+        Args:
+            spoken: the version on the call's label; None if it has none.
+        """
+        message = (
+            "segue: as many calls wait at this node as may (segue node --park-calls, --park-mib): "
+            f"try again after {_RETRY_AFTER_S:g} s"
+        )
+        return replace(self.refusal(RefusalReason.TOO_MANY_PARKED, spoken, message), retry_after_s=_RETRY_AFTER_S)
+
+    def not_relayed_longer(self, spoken: Version | None, method: str) -> Refusal:
+        """Refuse a call that was relayed to the process that replaced this one, which leaves.
+
+        Args:
+            spoken: the version on the call's label; None if it has none.
+            method: the method's path.
+        """
+        message = (
+            f"segue: this node has upgraded, and its old process leaves without waiting longer for {method}: call again"
+        )
+        return self.refusal(RefusalReason.NODE_UPGRADING, spoken, message)
 
     def not_here(self, spoken: Version | None, method: str) -> Refusal:
         """Refuse a call of a version that nobody will install, or that came before the first objects.

@@ -1,14 +1,19 @@
 """Passes a call on to another process as bytes, and brings back all that comes of it."""
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Never
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import grpc.aio
 
-from segue.layer.grpc_context import AuthorContext, Context
+from segue.layer.grpc_context import Context, PassingContext
+from segue.layer.grpc_read_ahead import ReadAhead
 from segue.layer.label import IDENTITY_KEY, PEER_KEY
+from segue.layer.parked import Waiting
+from segue.layer.stay import Stay
 
 #: What is written here, whatever a client has written there.
 _OURS = frozenset({PEER_KEY, IDENTITY_KEY})
@@ -21,42 +26,81 @@ _COMPRESSION_KEY = "segue-compression"
 _COMPRESSIONS = {compression.name: compression for compression in grpc.Compression}
 
 
-async def relay(
-    channel: grpc.aio.Channel, method: str, request: bytes | None, context: Context, *, unary_reply: bool
-) -> bytes | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Onward:
+    """A call that is to be relayed.
+
+    Attributes:
+        method: its path.
+        request: the one request if gRPC has read it; None to read requests from `ahead`.
+        ahead: over the context of the caller's call, of which nothing but the first request was read. That may be
+            begun with; it is only taken once it was sent.
+        unary_reply: whether the reply is returned, and not written.
+        waiting: what it holds as long as it cannot be sent.
+        is_reached: whether the other process can be reached now.
+    """
+
+    method: str
+    request: bytes | None
+    ahead: ReadAhead
+    unary_reply: bool
+    waiting: Waiting
+    is_reached: bool
+
+
+async def relay(channel: grpc.aio.Channel, given: Onward, stay: Stay, sent: Callable[[], None]) -> bytes | None:
     """Have a call answered at the other end of `channel`, as if the caller had made it there.
 
     Metadata of both directions, compression, the deadline, the status and a cancellation pass through; the other
-    end is told where the call came from.
+    end is told where the call came from. As long as the other end cannot be reached, the call waits.
 
     Args:
         channel: to the process that answers.
-        method: the method's path.
-        request: the one request if it was read already; None to read requests from `context`.
-        context: of the caller's call, which reads and writes bytes.
-        unary_reply: True to return the reply, False to write replies to `context`.
+        given: the call.
+        stay: the call's here.
+        sent: called once the other end gets the call, or will never.
 
     Returns:
-        The reply's bytes if `unary_reply`, else None.
+        The reply's bytes if the call has one reply, else None.
     """
+    context = given.ahead
+    if given.is_reached:
+        sent()
     # On the wire all four kinds are streams of bytes, so one kind serves them all.
-    make_call: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
-    call = make_call(_requests(request, context), timeout=context.time_remaining(), metadata=_onward(context))
+    make_call: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(given.method)
+    call = make_call(
+        _requests(given.request, context),
+        timeout=context.time_remaining(),
+        metadata=_onward(context),
+        wait_for_ready=True,
+    )
     try:
-        reply = await _replies(call, context, unary_reply)
+        if not given.is_reached:
+            with suppress(grpc.aio.AioRpcError):  # its status is passed on as any other
+                await call.wait_for_connection()
+            sent()
+        reply = await _replies(call, context, given.unary_reply, stay)
         await _status(call, context)
         return reply
     finally:
         call.cancel()  # of no effect on a call that has ended
 
 
-async def _requests(request: bytes | None, context: Context) -> AsyncIterator[bytes]:
+def is_connected(channel: grpc.aio.Channel) -> bool:
+    """Say whether a call on `channel` would be sent at once."""
+    return channel.get_state() is grpc.ChannelConnectivity.READY
+
+
+async def _requests(request: bytes | None, ahead: ReadAhead) -> AsyncIterator[bytes]:
     if request is not None:
         yield request
         return
     try:
-        while (message := await context.read()) is not grpc.aio.EOF:
+        # The sooner the first is on its way the better: where a status comes before, clients of grpc.aio may get
+        # INTERNAL instead (grpc/grpc#36066). Once it is, `read` takes it out.
+        while (message := await ahead.peek()) is not grpc.aio.EOF:
             yield message
+            await ahead.read()
     except grpc.aio.BaseError:
         return  # the caller's call has ended; nobody waits for more
 
@@ -92,10 +136,17 @@ async def _begin(initial: tuple[tuple[str, Any], ...], context: Context) -> None
     await context.send_initial_metadata(tuple(pair for pair in initial if pair[0] != _COMPRESSION_KEY))
 
 
-async def _replies(call: grpc.aio.StreamStreamCall[bytes, bytes], context: Context, unary_reply: bool) -> bytes | None:
+async def _replies(
+    call: grpc.aio.StreamStreamCall[bytes, bytes], context: Context, unary_reply: bool, stay: Stay
+) -> bytes | None:
     reply: Any = None
     try:
-        await _begin(tuple(await call.initial_metadata()), context)
+        initial = tuple(await call.initial_metadata())
+        stay.hold()  # see `StreamContext`
+        try:
+            await _begin(initial, context)
+        finally:
+            stay.release()
         while (message := await call.read()) is not grpc.aio.EOF:
             if unary_reply:
                 reply = message
@@ -115,7 +166,7 @@ async def _status(call: grpc.aio.StreamStreamCall[bytes, bytes], context: Contex
     context.set_details(details or "")
 
 
-class RelayedContext(AuthorContext):
+class RelayedContext(PassingContext):
     """The context of a call that another process relays here: its caller is that one's, who also compresses.
 
     Args:
@@ -171,19 +222,3 @@ class RelayedContext(AuthorContext):
             await self.send_initial_metadata(())
         self._has_begun = True
         await self._below.write(message)
-
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> Never:
-        """End the call with a status that is not OK, now.
-
-        Raises:
-            grpc.aio.AbortError: always.
-        """
-        await self._below.abort(code, details, trailing_metadata)
-
-    async def abort_with_status(self, status: grpc.Status) -> Never:
-        """End the call with a status that is not OK, now.
-
-        Raises:
-            grpc.aio.AbortError: always.
-        """
-        await self._below.abort_with_status(status)

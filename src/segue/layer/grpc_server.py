@@ -1,10 +1,9 @@
 """Dispatch: the handler of all calls of a process, which finds the object that answers each."""
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -12,13 +11,14 @@ import grpc.aio
 from segue.layer.chain import Chain, Link
 from segue.layer.gate import Gates, Pair, new_pair
 from segue.layer.grpc_answer import Answer, Key, Surroundings
-from segue.layer.grpc_collector import MethodHandler
-from segue.layer.grpc_context import Context, outcome_of
+from segue.layer.grpc_collector import MethodHandler, service_of
+from segue.layer.grpc_context import Context
+from segue.layer.grpc_forwarding import Forwarding
 from segue.layer.grpc_hooks import Hook, Spot
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.layer.grpc_refuser import Refuser
-from segue.layer.grpc_relay import RelayedContext, relay
 from segue.layer.grpc_table import Live, Table, bonds_of, build_table
+from segue.layer.grpc_waiting import Call, FindWay, Wait, WaitingCalls, Way
 from segue.layer.label import (
     CALLER_KEY,
     LABEL_KEY,
@@ -30,9 +30,13 @@ from segue.layer.label import (
     read_label,
     unlabelled_default,
 )
+from segue.layer.parked import Parked, ParkLimits
+from segue.layer.quiet import go_quiet
 from segue.layer.steps import Steps
 from segue.layer.usage import Usage
 from segue.model.ids import NodeId, Version
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,7 @@ class InFlight:
     Attributes:
         clients: clients' calls inside objects.
         nodes: nodes' calls inside objects.
-        parked: calls that wait to go in.
+        parked: calls that wait to go in, or until the process that is to answer them can be reached.
         forwarded: calls that another process is answering through this one.
     """
 
@@ -52,41 +56,10 @@ class InFlight:
     forwarded: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What is known of a call that could not go in at once.
-
-    `version` is None if it has no label, `caller` if its caller gives no name.
-    """
-
-    version: Version | None
-    method: str
-    from_node: bool
-    caller: str | None
-    unary_reply: bool = False
-    #: Whether another process of the node has it answered here, which says who the caller is.
-    relayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    """The call waits: `limited`, for its version; else for a gate, as long as the caller does."""
-
-    limited: bool
-
+_DEFAULT_LIMITS = ParkLimits()
 
 #: Callers may claim any version: beyond so many, claims are forgotten, and may be heard again.
 _CLAIMS_LIMIT = 64
-
-#: A call that waits for its version is refused so much before its caller's deadline, as a share of what remains:
-#: gRPC rounds deadlines up on the way by a hundredth, and networks are slow. Smaller, and the caller gets
-#: DEADLINE_EXCEEDED.
-_ANSWER_SHARE = 0.1
-#: The same for short deadlines, in seconds: what the refusal needs to reach the caller; but half of what remains stays.
-_ANSWER_S = 0.05
-
-#: Where a call goes.
-_Way: TypeAlias = Answer | grpc.aio.Channel | _Wait | Refusal
 
 
 class Dispatch(grpc.GenericRpcHandler):
@@ -101,8 +74,7 @@ class Dispatch(grpc.GenericRpcHandler):
             since anybody can write a label.
         default: the version of calls without a label whose method more than one version has: a number, or
             `current` for the one that the node runs. If only one version has the method, the call is of that.
-        park_limit_s: how long a call waits for a version that is not answered here yet, if its deadline allows. 0
-            where nobody installs versions: such a call is refused at once.
+        parking: how long calls wait, and how many.
         node: the node's id, which refusals name; None if it has none.
 
     Raises:
@@ -116,14 +88,13 @@ class Dispatch(grpc.GenericRpcHandler):
         newest: Newest,
         on_newer: Callable[[Version], None],
         default: UnlabelledDefault = "current",
-        park_limit_s: float = 30.0,
+        parking: ParkLimits = _DEFAULT_LIMITS,
         node: NodeId | None = None,
     ) -> None:
         self._usage = usage
         self._newest = newest
         self._on_newer = on_newer
         self._default = unlabelled_default(default)
-        self._park_limit_s = park_limit_s
         self._refuser = Refuser(node)
         self._table: Table | None = None
         #: The table's, copied: answers of an older table that are still at work look here too.
@@ -131,18 +102,67 @@ class Dispatch(grpc.GenericRpcHandler):
         self._steps = Steps()
         self._clients = Gates()
         self._nodes = Gates()
-        self._successor: grpc.aio.Channel | None = None
+        self._parked = Parked(parking)
+        self._forwarding = Forwarding(self._parked)
+        #: Where calls go now: one lookup if all may go in, as nearly always; more where some are held back.
+        self._look: FindWay = self._way_in
+        self._waiting = WaitingCalls(self._way, self._parked, self._forwarding, self._refuser)
+        self._on_first: Callable[[], None] | None = None
+        self._beside: grpc.GenericRpcHandler | None = None
+        self._services_beside: frozenset[str] = frozenset()
+        self._listeners: list[Callable[[], None]] = []
         self._claims: set[Version] = set()
-        self._changed = asyncio.Event()
-        self._parked = 0
-        self._forwarded = 0
 
     @property
     def in_flight(self) -> InFlight:
         """How many calls are here, by where."""
         return InFlight(
-            clients=self._clients.inside, nodes=self._nodes.inside, parked=self._parked, forwarded=self._forwarded
+            clients=self._clients.inside,
+            nodes=self._nodes.inside,
+            parked=len(self._parked.waiting),
+            forwarded=self._forwarding.calls,
         )
+
+    @property
+    def parked_bytes(self) -> int:
+        """How many bytes the requests have that parked calls hold."""
+        return self._parked.request_bytes
+
+    @property
+    def lets_in(self) -> bool:
+        """Whether calls of all kinds are answered here as they come; on stand-by, too, for the first that comes."""
+        return self._table is not None and (self._look == self._way_in or self._on_first is not None)
+
+    @property
+    def is_forwarding(self) -> bool:
+        """Whether another process answers instead."""
+        return self._forwarding.successor is not None
+
+    @property
+    def services(self) -> frozenset[str]:
+        """The services that the chain has, of all versions, such as `blockstore.BlockStore`."""
+        return frozenset() if self._table is None else self._table.services
+
+    @property
+    def current(self) -> Version | None:
+        """The version that the node runs, the newest that its object answers; None before the first `show`."""
+        return None if self._table is None else self._table.current
+
+    def add_beside(self, handler: grpc.GenericRpcHandler, services: Collection[str]) -> None:
+        """Have `handler` handle the calls of services that no version of the chain has, parked and refused by nobody.
+
+        Calls that come while another process answers go there, as long as it can be reached.
+
+        Args:
+            handler: as for a server's `add_generic_rpc_handlers`.
+            services: their full names.
+        """
+        self._beside = handler
+        self._services_beside = frozenset(services)
+
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called whenever calls go elsewhere than before, or are let in or not."""
+        self._listeners.append(listener)
 
     def bind(self, chain: Chain) -> None:
         """Have the simulations of `chain` call their delegates, before any call is let in to them.
@@ -176,7 +196,14 @@ class Dispatch(grpc.GenericRpcHandler):
         self._newest.learn(chain.newest)
         if self._default != "current" and self._default > self._newest.version:
             self._hear_of(self._default)  # calls without a label claim it, as a label would
-        self._wake()
+        self._change()
+
+    def hide(self) -> None:
+        """Have no chain answered any more, as before the first `show`; calls inside end where they are."""
+        self._table = None
+        self._refuser.show(None)
+        self._hooks.clear()
+        self._change()
 
     async def settle(self, timeout_s: float, *, streams: bool = True) -> bool:
         """Wait until no call is inside that went in before the last `show`, and say whether that came in time.
@@ -196,47 +223,85 @@ class Dispatch(grpc.GenericRpcHandler):
             return False
         return True
 
-    async def quiesce(self, timeout_s: float) -> None:
+    async def quiesce(self, timeout_s: float, *, streams_s: float = 0.0) -> None:
         """Let no more calls in and return once none is inside; calls that come are parked.
+
+        Streams first: while they have time to end, unary calls are answered as ever. Those that do not end by
+        themselves are ended: their methods are cancelled, and their callers told UNAVAILABLE, `NODE_UPGRADING`.
+        Nothing of their methods is at work any more when this returns.
 
         Clients' calls end first, while nodes' calls are still answered: two nodes that go quiet at
         the same time and whose objects call each other do not wait for each other. Safe to repeat.
 
         Args:
-            timeout_s: seconds until it is given up.
+            timeout_s: seconds until it is given up, not counting `streams_s`.
+            streams_s: seconds that streams have to end by themselves.
 
         Raises:
-            TimeoutError: calls are still inside. The gates stay closed: `resume` opens them.
+            TimeoutError: calls are still inside, such as a stream whose method does not end though it was
+                cancelled. Those gates that closed stay closed: `resume` opens them.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                for gates in (self._clients, self._nodes):
-                    gates.close()
-                    await gates.emptied()
-        except TimeoutError:
-            raise TimeoutError(
-                f"after {timeout_s} s {self._clients.inside} calls of clients and {self._nodes.inside} of nodes "
-                "are still inside: resume, and try again when they have ended"
-            ) from None
+        self._on_first = None
+        await go_quiet(self._clients, self._nodes, timeout_s, streams_s, self._change)
+
+    def stand_by(self, on_first: Callable[[], None]) -> None:
+        """Let no call in, and say when the first comes; to be used while no call is inside.
+
+        Args:
+            on_first: called once, when a call comes or at once if one waits already; it may call `resume`. Until
+                somebody does, calls wait. If it raises, that is logged, and the next call that comes has it called
+                again.
+        """
+        self._clients.close()
+        self._nodes.close()
+        self._on_first = on_first
+        self._change()
 
     def resume(self) -> None:
         """Let calls in again, parked ones first; none is forwarded any more."""
-        self._successor = None
+        self._on_first = None
+        self._forwarding.to(None)
         self._clients.open()
         self._nodes.open()
-        self._wake()
+        self._change()
 
-    def forward(self, channel: grpc.aio.Channel) -> None:
+    def forward(self, channel: grpc.aio.Channel | None) -> None:
         """Have parked calls, and all that still come, answered through `channel`.
 
+        While nobody can be reached there, they wait. It may be called again, with another channel: calls that are
+        relayed end where they are, but for those that the process behind the channel before never got.
+
         Args:
-            channel: to the process that answers instead; whoever opened it closes it, after the last call.
+            channel: to the process that answers instead; whoever opened it closes it, once it is not forwarded to
+                any more and `relayed(channel)` has returned. None has nothing forwarded: calls wait, or go in if the
+                gates are open.
         """
-        self._successor = channel
-        self._wake()
+        self._forwarding.to(channel)
+        self._change()
+
+    async def relayed(self, channel: grpc.aio.Channel) -> None:
+        """Return once no call is relayed through `channel`."""
+        await self._forwarding.emptied(channel)
+
+    def end_relayed_beside(self) -> None:
+        """End the calls that are relayed of services beside, at once: whoever watches the node's health, say."""
+        self._forwarding.end_all(self._services_beside)
+
+    async def end_relayed(self, streams_s: float) -> None:
+        """End the calls that are relayed, with UNAVAILABLE, `NODE_UPGRADING`, unless they end by themselves in time.
+
+        Args:
+            streams_s: seconds that they have.
+        """
+        try:
+            async with asyncio.timeout(streams_s):
+                await self._forwarding.all_emptied()
+        except TimeoutError:
+            self._forwarding.end_all()
+            await self._forwarding.all_emptied()
 
     @property
-    def relayed(self) -> grpc.GenericRpcHandler:
+    def for_relays(self) -> grpc.GenericRpcHandler:
         """What answers in its place on the socket where another process of the node relays calls.
 
         What comes there is believed about the callers: nobody else may be able to open that socket.
@@ -283,13 +348,19 @@ class Dispatch(grpc.GenericRpcHandler):
                 caller = read_caller(name, node)
         except MalformedLabelError as error:
             return _refusing(self._refuser.refusal(RefusalReason.MALFORMED_LABEL, None, f"segue: {error}")), None
-        way = self._way(version, method, node is not None)
+        way = self._look(version, method, node is not None)
         if isinstance(way, Answer) and not relayed:
             return way, caller
+        if self._beside is not None and self._is_beside(method):
+            return self._beside.service(handler_call_details), None
         if isinstance(way, Refusal):
             return _refusing(way) if self._refuser.is_ours(method, way) else None, caller
-        call = _Call(version, method, node is not None, caller, relayed=relayed)
-        return grpc.stream_stream_rpc_method_handler(partial(self._serve_as_bytes, call)), caller
+        return self._waiting.handler(Call(version, method, node is not None, caller, relayed=relayed)), caller
+
+    def _is_beside(self, method: str) -> bool:
+        """Say whether a call of a service beside is handled here: not if the author has it, or another process."""
+        service = service_of(method)
+        return service in self._services_beside and service not in self.services and not self._forwarding.is_reached
 
     def _build(self, chain: Chain, clients: Pair, nodes: Pair) -> Table:
         def surround(link: Link, key: Key, from_node: bool, unary: bool) -> Surroundings:
@@ -301,19 +372,44 @@ class Dispatch(grpc.GenericRpcHandler):
                 tally=self._usage.tally(key[0], key[1], link.role, from_node, chain.current.version),
                 hooks=self._hooks,
                 steps=self._steps,
-                late=self._take_late,
+                late=self._waiting.take_late,
                 answered_by=link.role,
                 refusing=self._refuser.refusal,
             )
 
         return build_table(chain, self._default, Live(hooks=self._hooks, steps=self._steps), surround)
 
-    def _way(self, version: Version | None, method: str, from_node: bool) -> _Way:
+    def _way(self, version: Version | None, method: str, from_node: bool) -> Way:
         """Say where a call goes as things are now. Never awaits."""
-        if self._successor is not None:
-            return self._successor
-        if not (self._nodes if from_node else self._clients).is_open:
-            return _Wait(limited=False)
+        return self._look(version, method, from_node)
+
+    def _way_where_held(self, version: Version | None, method: str, from_node: bool) -> Way:
+        """Say where a call goes while not all may go in."""
+        if self._forwarding.successor is not None:
+            return self._forwarding.successor
+        if not (self._nodes if from_node else self._clients).lets_any_in:
+            if self._on_first is not None and not self._is_beside(method) and self._tell_of_first():
+                return self._look(version, method, from_node)
+            return Wait(limited=False)
+        way = self._way_in(version, method, from_node)
+        if isinstance(way, Answer) and not way.gate.is_open:
+            return Wait(limited=False)
+        return way
+
+    def _tell_of_first(self) -> bool:
+        """Tell whoever waits for the first call; say whether that went well."""
+        on_first, self._on_first = self._on_first, None
+        assert on_first is not None, self
+        try:
+            on_first()
+        except Exception:
+            _log.exception("the first call is not let in")
+            self._on_first = on_first
+            return False
+        return True
+
+    def _way_in(self, version: Version | None, method: str, from_node: bool) -> Way:
+        """Say where a call goes if it may go in."""
         table = self._table
         if table is None:
             return self._not_yet(version, method)
@@ -329,11 +425,19 @@ class Dispatch(grpc.GenericRpcHandler):
             return self._refuser.retired(table, spoken, labelled=version is not None)
         return self._refuser.no_such_method(table, spoken, method, labelled=version is not None)
 
-    def _not_yet(self, version: Version | None, method: str) -> _Wait | Refusal:
+    def _not_yet(self, version: Version | None, method: str) -> Wait | Refusal:
         """Say what becomes of a call of what is not answered here, or not yet."""
-        if self._park_limit_s > 0:
-            return _Wait(limited=True)
+        if self._parked.limits.wait_s > 0:
+            return Wait(limited=True)
         return self._refuser.not_here(version, method)
+
+    def _change(self) -> None:
+        """Have calls go where they go from now on, those that wait first."""
+        all_in = self._clients.is_open and self._nodes.is_open and self._forwarding.successor is None
+        self._look = self._way_in if all_in else self._way_where_held
+        self._parked.wake()
+        for listener in self._listeners:
+            listener()
 
     def _hear_of(self, version: Version) -> None:
         """Pass on what a caller claims. What the process knows, and tells others, it learns from who checked it."""
@@ -343,78 +447,6 @@ class Dispatch(grpc.GenericRpcHandler):
             self._claims.clear()
         self._claims.add(version)
         self._on_newer(version)
-
-    async def _serve_as_bytes(self, call: _Call, _: object, context: Context) -> None:
-        """Handle a call of a kind that is not known yet, which on the wire is a stream each way."""
-        if call.relayed:
-            context = RelayedContext(context)
-        reply = await self._wait_and_serve(call, None, context)
-        if reply is not None and outcome_of(context) == "OK":
-            await context.write(reply)
-
-    async def _take_late(self, answer: Answer, request: Any, context: Context, caller: str | None) -> bytes | None:
-        """Handle a call whose gate closed while gRPC read its request."""
-        version, method = answer.key
-        call = _Call(version, method, answer.from_node, caller, answer.unary_reply)
-        return await self._wait_and_serve(call, request if answer.unary_request else None, context)
-
-    async def _wait_and_serve(self, call: _Call, request: bytes | None, context: Context) -> bytes | None:
-        """Go where the call goes, now or as soon as that can be said."""
-        limited: tuple[float, float] | None = None
-        while True:
-            match self._way(call.version, call.method, call.from_node):
-                case Answer(unary_request=True) if request is None:
-                    request = await _one_request(context)  # things may change meanwhile: look again
-                case Answer() as answer:
-                    return await answer.serve(request, context, call.caller)
-                case _Wait(limited=False):
-                    await self._change(None)
-                case _Wait():
-                    limited = limited or self._patience(context)
-                    patience_s, until = limited
-                    if not await self._change(until):
-                        await refuse(self._refuser.not_yet(call.version, call.method, patience_s), context)
-                case Refusal() as refusal:
-                    await refuse(refusal, context)
-                case successor:
-                    return await self._forward(successor, call, request, context)
-
-    async def _forward(
-        self, successor: grpc.aio.Channel, call: _Call, request: bytes | None, context: Context
-    ) -> bytes | None:
-        self._forwarded += 1
-        try:
-            return await relay(successor, call.method, request, context, unary_reply=call.unary_reply)
-        finally:
-            self._forwarded -= 1
-
-    async def _change(self, until: float | None) -> bool:
-        """Wait until things are not as they were; return False if it is `until` first, in the loop's time."""
-        changed = self._changed
-        self._parked += 1
-        try:
-            async with asyncio.timeout_at(until):
-                await changed.wait()
-        except TimeoutError:
-            return False
-        finally:
-            self._parked -= 1
-        return True
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def _patience(self, context: Context) -> tuple[float, float]:
-        """Return how long a call may wait for its version, and until when in the loop's time.
-
-        That is a little less than its caller waits, so that the caller hears why it was refused.
-        """
-        patience_s = self._park_limit_s
-        left_s: float | None = context.time_remaining()
-        if left_s is not None:
-            patience_s = min(patience_s, left_s - max(left_s * _ANSWER_SHARE, min(_ANSWER_S, left_s / 2)))
-        return patience_s, asyncio.get_running_loop().time() + patience_s
 
     def __repr__(self) -> str:
         return f"Dispatch(clients={self._clients!r}, nodes={self._nodes!r}, {self.in_flight})"
@@ -431,13 +463,6 @@ class _Relayed(grpc.GenericRpcHandler):
         way, _ = self._dispatch.find(handler_call_details, relayed=True)
         assert not isinstance(way, Answer), way  # it would count the relaying process as the caller
         return way
-
-
-async def _one_request(context: Context) -> bytes:
-    message = await context.read()
-    if message is grpc.aio.EOF:
-        await context.abort(grpc.StatusCode.INTERNAL, "segue: the caller sent no request: send exactly one")
-    return message  # type: ignore[no-any-return]
 
 
 def _refusing(refusal: Refusal) -> MethodHandler:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from segue.author import Simulation
 from segue.layer.chain import Chain, Link
 from segue.layer.grpc_answer import Answer, Key, LeftOutError, Method, Surroundings, answer
-from segue.layer.grpc_collector import MethodHandler, behaviour_of, methods_of
+from segue.layer.grpc_collector import MethodHandler, behaviour_of, methods_of, service_of
 from segue.layer.grpc_context import Context
 from segue.layer.grpc_delegate import Delegate, bind, delegated
 from segue.layer.grpc_hooks import Around, Hooks, Methods, Observer, followed_later, hooks_of, interceptors_at
@@ -59,6 +59,7 @@ class Table:
         bonds: what simulations are to know of this chain.
         oldest: version in the chain.
         newest: version in the chain.
+        current: version that the object answers, the newest of them.
     """
 
     answers: Mapping[Key, tuple[Answer, Answer]]
@@ -70,6 +71,7 @@ class Table:
     bonds: Bonds
     oldest: Version
     newest: Version
+    current: Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,7 @@ class _Builder:
             bonds=self.bonds(),
             oldest=chain.oldest,
             newest=chain.newest,
+            current=chain.current.version,
         )
 
     def bonds(self) -> Bonds:
@@ -233,11 +236,6 @@ class _Builder:
             for (place, path), hooks in self._hooks.items()
             if place == self._chain.place_of(simulation)
         }
-
-
-def service_of(method: str) -> str:
-    """Return whose method it is: of `/blockstore.BlockStore/Put`, `blockstore.BlockStore`."""
-    return method.rpartition("/")[0].removeprefix("/")
 
 
 def _name(link: Link, path: str, behaviour: Callable[..., Any]) -> str:

@@ -23,6 +23,7 @@ from segue.errors import PeerError
 from segue.layer.grpc_listener import successor_channel
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, unlabelled_default
+from segue.layer.parked import ParkLimits
 from segue.layer.usage import Unreported, Usage
 from segue.model.ids import NodeId, Version
 from segue.model.usage import CallCounts
@@ -75,7 +76,7 @@ class Host:
             newest=newest,
             on_newer=self._hear,
             default=unlabelled_default(plan.unlabelled),
-            park_limit_s=plan.park_limit_s,
+            parking=ParkLimits(wait_s=plan.park_limit_s, calls=plan.park_calls, request_bytes=plan.park_bytes),
             node=NodeId(plan.node_id),
         )
         self._objects = Objects(plan, self._dispatch, newest)

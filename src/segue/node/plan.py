@@ -99,6 +99,10 @@ class HostPlan:
         listen: all that the process listens on for clients, as `model.address` has it; empty for `address` alone.
         tls: by which files the ports are TLS, and the channels of the node's objects.
         hand_over: how the ports are taken.
+        park_calls: how many calls may wait at once.
+        park_bytes: how many bytes of requests they may hold, all together.
+        stream_grace_s: how long streams have to end by themselves when they must.
+        drain_limit_s: how long calls are forwarded by a process that was replaced.
     """
 
     system: str
@@ -119,6 +123,10 @@ class HostPlan:
     listen: tuple[str, ...] = ()
     tls: TlsFiles = field(default_factory=TlsFiles)
     hand_over: HandOverMode = HandOverMode.PORT
+    park_calls: int = 10_000
+    park_bytes: int = 64 << 20
+    stream_grace_s: float = 10.0
+    drain_limit_s: float = 600.0
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -379,7 +379,7 @@ class World:
             given = list(text) if requests is None else requests
             call = make(path, str.encode, bytes.decode)(None if given == () else given, **options)
         if self.way.delivery == "parked":
-            await self.until(lambda: self.front.in_flight.parked == 1)
+            await self.until(lambda: self.front.in_flight.parked == 1 or call.done())
             self.front.resume()
         return call
 

@@ -15,12 +15,12 @@ from segue.author import Node, Simulation
 from segue.errors import OperatorError, ReleaseError, SegueError
 from segue.layer.chain import Link
 from segue.layer.grpc_answer import Answer
-from segue.layer.grpc_collector import Collector, MethodHandler, behaviour_of
+from segue.layer.grpc_collector import Collector, MethodHandler, behaviour_of, service_of
 from segue.layer.grpc_live_chain import LiveChain, Maker
 from segue.layer.grpc_node_channel import node_channel
 from segue.layer.grpc_server import Dispatch
-from segue.layer.grpc_table import service_of
 from segue.layer.label import Newest, label_source, unlabelled_default
+from segue.layer.parked import ParkLimits
 from segue.layer.usage import Usage
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
@@ -94,7 +94,7 @@ class Alone:
             newest=self._newest,
             on_newer=_nobody_installs,
             default=unlabelled_default(setting.default),
-            park_limit_s=0,
+            parking=ParkLimits(wait_s=0),
         )
         self.live = LiveChain(self.dispatch)
         self._kept: tempfile.TemporaryDirectory[str] | None = None
@@ -157,6 +157,7 @@ class Alone:
             await self.live.stop()
         except Exception:
             _log.exception("a simulation could not be stopped")
+        self.live.hide()
 
     async def retire(self, oldest: int, timeout_s: float) -> None:
         """Answer no version below `oldest` any more, disturbing no call in flight.
