@@ -10,6 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from segue import RefusalReason, labelled_channel, refusal_of
 from segue.errors import PeerError
@@ -242,3 +244,157 @@ async def test_the_port_passes_without_a_failed_call(
     async with asyncio.timeout(20):
         await old.ended()
     assert len(Path(stage.state, "notes").read_bytes()) == len(said)
+
+
+def labelled(plan: HostPlan) -> grpc.aio.Channel:
+    """Open a connection that stays, as a client of version 1; whoever opens it closes it."""
+    return labelled_channel(plan.address, version=1, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
+def number(tmp_path: Path, generation: int) -> dict[str, str]:
+    """Return the sockets of the next process of the node."""
+    return {name: str(tmp_path / f"{generation}.{name}") for name in ("control", "peer")}
+
+
+async def test_a_process_that_leaves_comes_back(
+    spawn: Spawn, stage: Stage, plan: HostPlan, say: Say, tmp_path: Path
+) -> None:
+    """Its successor died before it answered a call: callers wait meanwhile, and then everything is as before."""
+    old = await up(await spawn(max_connection_age_s=60), stage)
+    async with labelled(plan) as channel:
+        method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/notes.Notes/Say")
+        assert await method(b"a") == b"a"
+        await old.quiesce(5)
+        new = await spawn(**number(tmp_path, 2))
+        await up(new, stage)
+        for _ in range(2):
+            await old.leave(tmp_path / "2.peer")
+        os.kill(new.pid, signal.SIGKILL)
+        await new.ended()
+        waiting = method(b"b")
+        with pytest.raises(HostFaultError, match="start it first"):
+            await old.serve()
+        for _ in range(2):
+            await up(old, stage)
+        assert await waiting == b"ab"
+        del waiting  # or gRPC keeps its connection
+        assert await say(b"c") == b"abc"
+        assert (await old.report())["phase"] == "serving"
+    # Nobody is connected now; a process that leaves would see that at once.
+    assert await say(b"d") == b"abcd"
+    await old.quiesce(5)
+    third = await up(await spawn(**number(tmp_path, 3)), stage)
+    await old.leave(tmp_path / "3.peer")
+    assert await say(b"e") == b"abcde"
+    async with asyncio.timeout(30):
+        await old.ended()
+    assert runs(third.pid)
+
+
+async def test_a_second_upgrade_begins_while_an_old_process_leaves(
+    spawn: Spawn, stage: Stage, plan: HostPlan, tmp_path: Path
+) -> None:
+    """The first process forwards to the third then; each leaves when nobody needs it, and no sooner."""
+    first = await up(await spawn(max_connection_age_s=60), stage)
+    async with labelled(plan) as one, labelled(plan) as two:
+        by_first: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = one.unary_unary("/notes.Notes/Say")
+        assert await by_first(b"a") == b"a"
+        await first.quiesce(5)
+        second = await up(await spawn(max_connection_age_s=60, **number(tmp_path, 2)), stage)
+        await first.leave(tmp_path / "2.peer")
+        by_second: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = two.unary_unary("/notes.Notes/Say")
+        assert [await by_first(b"b"), await by_second(b"c")] == [b"ab", b"abc"]
+        await second.quiesce(5)
+        third = await up(await spawn(**number(tmp_path, 3)), stage)
+        await second.leave(tmp_path / "3.peer")
+        # By way of the second, and then directly.
+        assert await by_first(b"d") == b"abcd"
+        for _ in range(2):
+            await first.leave(tmp_path / "3.peer")
+        assert [await by_first(b"e"), await by_second(b"f")] == [b"abcde", b"abcdef"]
+    async with asyncio.timeout(30):
+        await first.ended()
+        await second.ended()
+    assert runs(third.pid)
+    assert Path(stage.state, "notes").read_bytes() == b"abcdef"
+
+
+#: `Say` answers in parts, and without end.
+STREAM = {
+    "grpc.unary_unary_rpc_method_handler": "grpc.unary_stream_rpc_method_handler",
+    "        return self.path.read_bytes()": "        yield self.path.read_bytes()\n        await asyncio.sleep(600)",
+}
+
+
+@pytest.mark.parametrize("when", ["quiet", "leaving"])
+async def test_an_endless_stream_keeps_no_process(
+    when: str, spawn: Spawn, stage: Stage, plan: HostPlan, tmp_path: Path, make_release: MakeRelease
+) -> None:
+    """When the node goes quiet, and when a process forwards longer than it may: the caller is told why it ends."""
+    releases = (make_release(1, STREAM),)
+    limits = {"max_connection_age_s": 0.5, "drain_limit_s": 1, "stream_grace_s": 0.1}
+    old = await up(await spawn(releases=releases, **limits), stage)
+    async with labelled(plan) as channel, labelled(plan) as connected:
+        # A connection to the old process, for a call that comes when it leaves.
+        await connected.channel_ready()
+        say: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/notes.Notes/Say")
+        call = say(b"a")
+        assert await call.read() == b"a"
+        await old.quiesce(5, streams_s=0.1)
+        if when == "leaving":
+            forwarded = connected.unary_stream("/notes.Notes/Say")(b"b")  # type: ignore[var-annotated, arg-type]
+        new = await up(await spawn(releases=releases, **number(tmp_path, 2)), stage)
+        await old.leave(tmp_path / "2.peer")
+        if when == "leaving":
+            call = forwarded
+            assert await call.read() == b"ab"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        refusal = refusal_of(caught.value)
+        assert refusal is not None
+        assert refusal.reason is RefusalReason.NODE_UPGRADING
+        async with asyncio.timeout(30):
+            await old.ended()
+    assert runs(new.pid)
+
+
+async def test_whoever_watches_the_nodes_health_keeps_no_process(
+    spawn: Spawn, stage: Stage, plan: HostPlan, tmp_path: Path
+) -> None:
+    """Its call ends when the node has upgraded, and again when its connection is to be renewed."""
+    old = await up(await spawn(), stage)
+    async with labelled(plan) as channel:
+        watch = HealthStub(channel).Watch
+        watching = watch(HealthCheckRequest(service="notes.Notes"))
+        assert (await watching.read()).status == HealthCheckResponse.SERVING
+        await old.quiesce(5)
+        await up(await spawn(**number(tmp_path, 2)), stage)
+        await old.leave(tmp_path / "2.peer")
+        with pytest.raises(grpc.aio.AioRpcError, match="watch again"):
+            await watching.read()
+        again = watch(HealthCheckRequest(service="notes.Notes"))
+        assert (await again.read()).status == HealthCheckResponse.SERVING
+        async with asyncio.timeout(30):
+            await old.ended()
+        assert (await HealthStub(channel).Check(HealthCheckRequest())).status == HealthCheckResponse.SERVING
+
+
+async def test_parked_calls_are_limited_as_the_operator_says(spawn: Spawn, stage: Stage, plan: HostPlan) -> None:
+    """In number, and in the bytes of their requests."""
+    host = await up(await spawn(park_calls=2, park_bytes=100), stage)
+    async with labelled(plan) as channel:
+        say: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/notes.Notes/Say")
+        await host.quiesce(5)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await say(b"x" * 101)
+        refusal = refusal_of(caught.value)
+        assert refusal is not None
+        assert refusal.reason is RefusalReason.TOO_MANY_PARKED
+        calls = [say(b"a") for _ in range(3)]
+        async with asyncio.timeout(10):
+            while not any(call.done() for call in calls):  # noqa: ASYNC110 - one of the three is refused
+                await asyncio.sleep(0.01)
+        await up(host, stage)
+        codes = sorted([(await call.code()).name for call in calls])
+        assert codes == ["OK", "OK", "UNAVAILABLE"]

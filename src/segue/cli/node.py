@@ -154,6 +154,34 @@ def node(
     hand_over: Annotated[
         HandOver, typer.Option(help="How the ports pass from one process to the next: auto, as the kernel can.")
     ] = HandOver.AUTO,
+    park_calls: Annotated[
+        int,
+        typer.Option(
+            help="How many calls may wait at once, in a pause or for their version; each takes about 25 KiB besides "
+            "its request. More are refused as UNAVAILABLE, and told when to try again."
+        ),
+    ] = 10_000,
+    park_mib: Annotated[
+        int,
+        typer.Option(
+            help="How much the requests of waiting calls may hold, all together, in MiB: at least the largest message."
+        ),
+    ] = 64,
+    stream_grace_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that streams have to end before the node's pause begins; unary calls are answered meanwhile. "
+            "Then they are ended as UNAVAILABLE, and their clients call again."
+        ),
+    ] = 10.0,
+    drain_limit_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that a process which was replaced forwards calls, at most, if connections are renewed by "
+            "then (--max-connection-age-s). It leaves before, with its last connection; only a call that does not end "
+            "keeps it so long. Then calls have --stream-grace-s to end, and are ended as UNAVAILABLE."
+        ),
+    ] = 600.0,
 ) -> None:
     """Run one node: the application's process, and the agent that upgrades it.
 
@@ -189,6 +217,10 @@ def node(
         listen=tuple(listen),
         tls=TlsFiles(cert=tls_cert, key=tls_key, client_ca=tls_client_ca, ca=tls_ca),
         hand_over=hand_over,
+        park_calls=park_calls,
+        park_mib=park_mib,
+        stream_grace_s=stream_grace_s,
+        drain_limit_s=drain_limit_s,
     )
     log = LogSettings(format=log_format, level=log_level, system=settings.system, node=settings.node_id)
     raise typer.Exit(_run(settings, log))

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import grpc.aio
 
 from segue.errors import OperatorError
+from segue.layer.grpc_ready import READY
 from segue.layer.grpc_server import Dispatch
 from segue.layer.grpc_tls import server_credentials
 from segue.layer.message_size import DEFAULT_MESSAGE_BYTES, receiving
@@ -60,7 +61,7 @@ async def listen_on(
         ("grpc.max_connection_age_ms", int(max_connection_age_s * 1000)),
         *receiving(max_message_bytes),
     )
-    return await _listen(dispatch, addresses, options, tls if tls is not None and tls.is_serving else None)
+    return await _listen((dispatch,), addresses, options, tls if tls is not None and tls.is_serving else None)
 
 
 async def listen_for_relays(
@@ -78,7 +79,7 @@ async def listen_for_relays(
         OSError: the socket is not to be had.
     """
     options = (*receiving(max_message_bytes), *_ANY_METADATA)
-    return await _listen(dispatch.for_relays, (unix_target(str(socket)),), options, None)
+    return await _listen((READY, dispatch.for_relays), (unix_target(str(socket)),), options, None)
 
 
 def successor_channel(socket: Path) -> grpc.aio.Channel:
@@ -92,13 +93,13 @@ def unix_target(path: str) -> str:
 
 
 async def _listen(
-    handler: grpc.GenericRpcHandler,
+    handlers: tuple[grpc.GenericRpcHandler, ...],
     addresses: Sequence[str],
     options: Sequence[tuple[str, int]],
     tls: TlsFiles | None,
 ) -> Listener:
     server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((handler,))
+    server.add_generic_rpc_handlers(handlers)
     address = ""
     try:
         for address in addresses:

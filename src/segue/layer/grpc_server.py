@@ -223,7 +223,7 @@ class Dispatch(grpc.GenericRpcHandler):
             return False
         return True
 
-    async def quiesce(self, timeout_s: float, *, streams_s: float = 0.0) -> None:
+    async def quiesce(self, timeout_s: float, *, streams_s: float = 0.0) -> float:
         """Let no more calls in and return once none is inside; calls that come are parked.
 
         Streams first: while they have time to end, unary calls are answered as ever. Those that do not end by
@@ -237,12 +237,15 @@ class Dispatch(grpc.GenericRpcHandler):
             timeout_s: seconds until it is given up, not counting `streams_s`.
             streams_s: seconds that streams have to end by themselves.
 
+        Returns:
+            Since when clients' unary calls wait, in the loop's time.
+
         Raises:
             TimeoutError: calls are still inside, such as a stream whose method does not end though it was
                 cancelled. Those gates that closed stay closed: `resume` opens them.
         """
         self._on_first = None
-        await go_quiet(self._clients, self._nodes, timeout_s, streams_s, self._change)
+        return await go_quiet(self._clients, self._nodes, timeout_s, streams_s, self._change)
 
     def stand_by(self, on_first: Callable[[], None]) -> None:
         """Let no call in, and say when the first comes; to be used while no call is inside.

@@ -20,7 +20,7 @@ _RELIEF_S = 1.0
 
 async def go_quiet(
     clients: Gates, nodes: Gates, timeout_s: float, streams_s: float, changed: Callable[[], None]
-) -> None:
+) -> float:
     """Let no more calls in, and return once none is inside and nothing of the streams that were ended is at work.
 
     Args:
@@ -29,6 +29,9 @@ async def go_quiet(
         timeout_s: seconds until it is given up, not counting `streams_s`.
         streams_s: seconds that streaming calls have to end by themselves; then they are ended.
         changed: called when other calls may go in than before.
+
+    Returns:
+        Since when clients' unary calls wait, in the loop's time.
 
     Raises:
         TimeoutError: calls are still inside; streams that were ended and are still at work, too.
@@ -40,6 +43,7 @@ async def go_quiet(
     try:
         async with asyncio.timeout(timeout_s):
             await _no_streams(clients, nodes)
+            since = asyncio.get_running_loop().time()
             clients.close()
             changed()
             were_let_in = await _clients_ended(clients, nodes, changed)
@@ -55,6 +59,7 @@ async def go_quiet(
             f"{clients.streams_inside + nodes.streams_inside} of them streams that were told to end: "
             "resume, and try again when they have ended"
         ) from None
+    return since
 
 
 async def _streams_ended_by_themselves(all_gates: tuple[Gates, ...], streams_s: float) -> None:

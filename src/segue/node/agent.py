@@ -45,6 +45,8 @@ _SERVES_CURRENT = frozenset(
         Phase.RESTART_WARMING,
     }
 )
+#: Phases in which calls wait, but for the transform, which may be long: to report takes the processor from them.
+_IN_PAUSE = frozenset({Phase.STARTING, Phase.HANDING_OVER, Phase.RESTART_STARTING, Phase.RESTART_HANDING_OVER})
 #: So often in a row a node at rest tries to serve before it looks whether a release, or an order, may help.
 _TRIES = 3
 _NOBODY = Supervisor()
@@ -187,7 +189,8 @@ class Agent:
         self._at, _ = journey.advance(self._at, event)
         logger.info("%s (%s)", log_words(self._at), type(event).__name__)
         self._supervisor.status(log_words(self._at))
-        self._report_now.set()
+        if self._at.phase not in _IN_PAUSE:
+            self._report_now.set()
         if before.phase.is_restart and not self._at.phase.is_restart:
             self._answer_order(event)
         if isinstance(event, journey.Committed | journey.FirstStarted):

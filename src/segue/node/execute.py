@@ -270,13 +270,15 @@ class Executor:
         host = self._processes.running.get(at.generation)
         if host is None:  # it died; nobody has the state open
             return journey.Quiesced(pid=0, at=self._clock.now())
+        settings, waits_ms = self._settings, 0.0
+        successor = self._folders.peer(at.ahead().generation)
         try:
-            await host.quiesce(self._settings.quiesce_timeout_s)
+            waits_ms = await host.quiesce(settings.quiesce_timeout_s, settings.stream_grace_s, successor)
         except HostGoneError:
             self._processes.forget(host)
         except FAILURES as error:  # one that is silent may still be writing: it is asked to serve again, not left
             return journey.QuiesceFailed(reason=reason_of(error), final=self._is_last(at))
-        return journey.Quiesced(pid=host.pid, at=self._clock.now())
+        return journey.Quiesced(pid=host.pid, at=self._clock.now() - timedelta(milliseconds=waits_ms))
 
     async def _transform(self, release: Announcement, at: journey.Journey) -> journey.Event:
         task = self._placement.transform_tasks(at)[release.version]

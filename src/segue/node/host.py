@@ -17,10 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
-
 from segue.errors import PeerError
-from segue.layer.grpc_listener import successor_channel
+from segue.layer.grpc_health import Health
 from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, unlabelled_default
 from segue.layer.parked import ParkLimits
@@ -28,6 +26,7 @@ from segue.layer.usage import Unreported, Usage
 from segue.model.ids import NodeId, Version
 from segue.model.usage import CallCounts
 from segue.node.control import listen
+from segue.node.leaving import Leaving
 from segue.node.listening import Listening
 from segue.node.logs import LogSettings, set_up, take_prints
 from segue.node.objects import Objects
@@ -36,10 +35,6 @@ from segue.release.durable import sync_path
 
 logger = logging.getLogger(__name__)
 
-#: How often a process that was replaced looks whether its last connection has gone.
-_LEAVING_LOOK_S = 0.1
-#: A connection that is accepted at the moment of a look is in neither of the places where it looks.
-_LEAVING_LOOKS = 2
 #: How long calls may go on when the node is told to stop for good.
 _STOP_GRACE_S = 5.0
 #: For a future simulation to be installed: less than the agent waits, so that it hears how that went.
@@ -62,7 +57,6 @@ class Host:
         self.phase = HostPhase.COLD
         self.gone = asyncio.Event()
         self._plan = plan
-        self._tasks = tasks
         self._incarnation = uuid.uuid4().hex
         #: One step at a time: a question that is asked again waits until the first asking has been answered.
         self._step = asyncio.Lock()
@@ -81,7 +75,10 @@ class Host:
         )
         self._objects = Objects(plan, self._dispatch, newest)
         self._listening = Listening(self._dispatch, plan)
-        self._successor: grpc.aio.Channel | None = None
+        self._health = Health(self._dispatch)
+        self._leaving = Leaving(
+            dispatch=self._dispatch, listening=self._listening, plan=plan, tasks=tasks, gone=self.gone
+        )
 
     async def answer(self, question: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Do what the agent asks; raise what went wrong.
@@ -99,7 +96,7 @@ class Host:
                 raise PeerError("the application's process is ending")
             match question:
                 case "warm":
-                    self.warm([ReleasePlan.from_json(release) for release in arguments["futures"]])
+                    await self.warm([ReleasePlan.from_json(release) for release in arguments["futures"]])
                 case "start":
                     await self.start(Stage.from_json(arguments["stage"]))
                 case "serve":
@@ -111,30 +108,51 @@ class Host:
                 case "retire":
                     await self._objects.retire(Version(arguments["oldest"]), arguments["timeout_s"])
                 case "quiesce":
-                    await self.quiesce(arguments["timeout_s"])
+                    return self._where() | await self.quiesce(**arguments)
                 case "leave":
                     await self.leave(Path(arguments["successor"]), at_once=arguments.get("at_once", False))
                 case "stop":
                     await self.stop()
                 case _:
                     raise AssertionError(f"no answer to {question!r}")
+        return self._where()
+
+    def _where(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "phase": self.phase}
 
-    def warm(self, futures: Sequence[ReleasePlan]) -> None:
-        """Import all there is to import, so that nothing is left for the pause.
+    async def warm(self, futures: Sequence[ReleasePlan]) -> None:
+        """Import all there is to import, and listen for relayed calls, so that nothing is left for the pause.
 
         Args:
             futures: what `start` will be told to install.
 
         Raises:
             ReleaseError: the release does not import, or a name in its manifest is not there.
+            PeerError: relayed calls cannot come here.
         """
         if self.phase is HostPhase.COLD:
             self._objects.load(futures)
+            # Whoever is too early waits until it is certain that this process, and no other, has the port.
+            await self._dispatch.quiesce(_NO_CALLS_S)
+            try:
+                await self._listening.prepare()
+            except OSError as error:
+                raise PeerError(f"no calls can be relayed here: {error}") from error
             self.phase = HostPhase.WARM
 
     async def start(self, stage: Stage) -> None:
-        """Make the object and its simulations on their folders; what the author's code raises is raised."""
+        """Make the object and its simulations on their folders; what the author's code raises is raised.
+
+        A process that leaves comes back: calls wait here again, until `serve`. That loses nothing only if its
+        successor has answered no call.
+
+        Raises:
+            PeerError: it is too late, the process is ending.
+            Exception: what the author's code raised.
+        """
+        if self.phase is HostPhase.LEAVING:
+            self._leaving.come_back()
+            self.phase = HostPhase.QUIET
         if self.phase in (HostPhase.WARM, HostPhase.QUIET):
             await self._objects.start(stage)
             self.phase = HostPhase.STARTED
@@ -147,45 +165,63 @@ class Host:
                 waits with them until it is asked again, with False.
 
         Raises:
-            PeerError: an address is not to be had, or the kernel cannot steer to it; no call was answered.
+            PeerError: an address is not to be had, or the kernel cannot steer to it; no call was answered. Or the
+                process leaves, and was not started again.
         """
+        if self.phase is HostPhase.LEAVING:
+            raise PeerError("the application's process leaves, and its object is closed: start it first")
         try:
-            if not self._listening.is_open:
-                # Whoever is too early waits until it is certain that this process, and no other, has the port.
-                await self._dispatch.quiesce(_NO_CALLS_S)
             await self._listening.take(replacing=replacing)
         except OSError as error:
             raise PeerError(f"the port cannot be taken: {error}") from error
-        self._leave_word()
-        self._dispatch.resume()
+        self._let_calls_in()
         self.phase = HostPhase.SERVING
 
-    def _leave_word(self) -> None:
-        """Have it on disk that calls may have been answered, before the first is."""
-        if self._plan.answered is not None:
-            word = Path(self._plan.answered)
-            if not word.exists():
-                word.touch()
-                sync_path(word)
-                sync_path(word.parent)
+    def _let_calls_in(self) -> None:
+        """Let calls in; the first ever waits until it is on disk that there is no way back to the state before."""
+        if self._plan.answered is None or Path(self._plan.answered).exists():
+            self._dispatch.resume()
+        else:
+            self._dispatch.stand_by(self._let_the_first_in)
+
+    def _let_the_first_in(self) -> None:
+        assert self._plan.answered is not None, self._plan
+        word = Path(self._plan.answered)
+        word.touch()
+        sync_path(word)
+        sync_path(word.parent)
+        self._dispatch.resume()
 
     async def install(self, future: Future) -> dict[str, Any]:
         """Have a newer version's calls answered, and say how long that took; if it fails, all is as before."""
         async with asyncio.timeout(_INSTALL_S):
             return {"took_ms": await self._objects.answer(future)}
 
-    async def quiesce(self, timeout_s: float) -> None:
+    async def quiesce(self, timeout_s: float, streams_s: float = 0.0, successor: str | None = None) -> dict[str, Any]:
         """Let calls inside end, park those that come, and close the object and its simulations.
+
+        Args:
+            timeout_s: seconds that unary calls have to end.
+            streams_s: seconds that streams have to end before that, by themselves; then they are ended.
+            successor: the socket of the process that `leave` will name, if it listens there: the connection to it is
+                made while the state is transformed.
+
+        Returns:
+            For how many milliseconds calls wait, as `waits_ms`.
 
         Raises:
             TimeoutError: calls inside did not end; the object is still open, and `serve` puts it back.
             Exception: what the author's code raised; `start` and `serve` put the node back.
         """
-        if self.phase is not HostPhase.SERVING:
-            return
-        await self._dispatch.quiesce(timeout_s)
-        self.phase = HostPhase.QUIET
-        await self._objects.close()
+        since = now = asyncio.get_running_loop().time()
+        if self.phase is HostPhase.SERVING:
+            since = await self._dispatch.quiesce(timeout_s, streams_s=streams_s)
+            self.phase = HostPhase.QUIET
+            await self._objects.close()
+            if successor is not None:
+                self._leaving.prepare(Path(successor))
+            now = asyncio.get_running_loop().time()
+        return {"waits_ms": (now - since) * 1000}
 
     async def leave(self, successor: Path, *, at_once: bool = False) -> None:
         """Forward every call to the process at `successor`, and end when the last connection has.
@@ -194,16 +230,8 @@ class Host:
             successor: its socket for such calls.
             at_once: whether it waits for the ports; they are free then when this returns.
         """
-        if self.phase is HostPhase.LEAVING:
-            return
-        self._successor = successor_channel(successor)
-        self._dispatch.forward(self._successor)
         self.phase = HostPhase.LEAVING
-        try:
-            if at_once:
-                await self._listening.leave(at_once=True)
-        finally:
-            self._tasks.create_task(self._drain())
+        await self._leaving.to(successor, at_once=at_once)
 
     async def stop(self) -> None:
         """End for good: no new calls, those inside get a few seconds, the object is closed."""
@@ -211,10 +239,10 @@ class Host:
             return
         objects_are_open = self.phase in (HostPhase.STARTED, HostPhase.SERVING)
         self.phase = HostPhase.ENDING
+        self._health.stop()
         try:
             await self._listening.stop(_STOP_GRACE_S)
-            if self._successor:
-                await self._successor.close()
+            await self._leaving.stop()
             if objects_are_open:
                 await self._objects.close()
         finally:
@@ -262,16 +290,6 @@ class Host:
     def _hear(self, _claimed: Version) -> None:
         self._claims += 1
         self._claimed.set()
-
-    async def _drain(self) -> None:
-        """Wait until nobody is connected and nothing is forwarded any more."""
-        await self._listening.leave()
-        quiet = 0
-        while quiet < _LEAVING_LOOKS:
-            await asyncio.sleep(_LEAVING_LOOK_S)
-            calls = self._dispatch.in_flight
-            quiet = 0 if self._listening.connections() or calls.parked or calls.forwarded else quiet + 1
-        self.gone.set()
 
 
 async def run(plan: HostPlan) -> None:

@@ -17,7 +17,7 @@ from segue.errors import PeerError
 from segue.model.ids import Version
 from segue.node.control import AuthorCodeError, HostFaultError, ask, peer_pid
 from segue.node.ending import ended
-from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, Stage
+from segue.node.plan import Carry, Future, HostPhase, HostPlan, ReleasePlan, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ class HostProcess:
         self.generation = generation
         self.pid = pid
         self._control = control
+        #: What it was at its last answer, so that it is not asked for what it has done: that would take a part of the
+        #: pause. None while it is asked, and where it did not answer.
+        self._phase: HostPhase | None = None
         # Unlike its id, this is never another process's (pidfd_open(2)).
         self._descriptor = os.pidfd_open(pid)
         weakref.finalize(self, os.close, self._descriptor)
@@ -58,11 +61,13 @@ class HostProcess:
             AuthorCodeError: the release's code failed in it.
             PeerError: it could not for another reason, is gone, or did not answer in time.
         """
-        await self._ask("warm", START_TIMEOUT_S, futures=[asdict(future) for future in futures])
+        if self._phase in (None, HostPhase.COLD):
+            await self._ask_step("warm", START_TIMEOUT_S, futures=[asdict(future) for future in futures])
 
     async def start(self, stage: Stage) -> None:
         """Have it start its object and simulations."""
-        await self._ask("start", START_TIMEOUT_S, stage=stage.to_json())
+        if self._phase not in (HostPhase.STARTED, HostPhase.SERVING):
+            await self._ask_step("start", START_TIMEOUT_S, stage=stage.to_json())
 
     async def serve(self, *, replacing: bool = False) -> None:
         """Have it answer calls.
@@ -71,7 +76,7 @@ class HostProcess:
             replacing: whether a process that serves is about to be told to leave. Where ports cannot pass between two
                 processes, this one then waits with them until it is told to serve once more, without this.
         """
-        await self._ask("serve", ANSWER_TIMEOUT_S, replacing=replacing)
+        await self._ask_step("serve", ANSWER_TIMEOUT_S, replacing=replacing)
 
     async def install(self, future: Future) -> float:
         """Have it answer a newer version, and return the milliseconds that took; if it fails, all is as before."""
@@ -86,9 +91,18 @@ class HostProcess:
         """Have it answer no version below `oldest` any more; calls inside have `timeout_s` seconds to end."""
         await self._ask("retire", timeout_s + ANSWER_TIMEOUT_S, oldest=oldest, timeout_s=timeout_s)
 
-    async def quiesce(self, timeout_s: float) -> None:
-        """Have it go quiet; calls inside have `timeout_s` seconds to end."""
-        await self._ask("quiesce", timeout_s + ANSWER_TIMEOUT_S, timeout_s=timeout_s)
+    async def quiesce(self, timeout_s: float, streams_s: float = 0.0, successor: Path | None = None) -> float:
+        """Have it go quiet, and return for how many milliseconds calls wait already.
+
+        Args:
+            timeout_s: seconds that calls have to end.
+            streams_s: seconds that streams have before that.
+            successor: what `leave` will name, if it is known and listens.
+        """
+        wait_s = timeout_s + streams_s + ANSWER_TIMEOUT_S
+        name = None if successor is None else str(successor)
+        answer = await self._ask_step("quiesce", wait_s, timeout_s=timeout_s, streams_s=streams_s, successor=name)
+        return float(answer["waits_ms"])
 
     async def leave(self, successor: Path, *, at_once: bool = False) -> None:
         """Have it forward its calls to the process at `successor`, and end with its last connection.
@@ -97,7 +111,7 @@ class HostProcess:
             successor: that process's socket for such calls.
             at_once: whether that process waits for the ports.
         """
-        await self._ask("leave", ANSWER_TIMEOUT_S, successor=str(successor), at_once=at_once)
+        await self._ask_step("leave", ANSWER_TIMEOUT_S, successor=str(successor), at_once=at_once)
 
     async def claims(self, known: int) -> int:
         """Wait until callers claimed a newer version more than `known` times, and return how often they did."""
@@ -139,6 +153,13 @@ class HostProcess:
 
     def __repr__(self) -> str:
         return f"HostProcess(generation={self.generation}, pid={self.pid})"
+
+    async def _ask_step(self, question: str, wait_s: float | None, **arguments: Any) -> dict[str, Any]:
+        """Ask for a step, and remember where it led."""
+        self._phase = None
+        answer = await self._ask(question, wait_s, **arguments)
+        self._phase = HostPhase(answer["phase"])
+        return answer
 
     async def _ask(self, question: str, wait_s: float | None, **arguments: Any) -> dict[str, Any]:
         return await ask(self._control, question, wait_s=wait_s, **arguments)

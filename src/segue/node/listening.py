@@ -40,12 +40,25 @@ class Listening:
         self._unix = [Path(address.path) for address in addresses if isinstance(address, UnixAddress)]
         self._listeners: list[Listener] = []
         self._shown: list[unix_sockets.Shown] = []
+        self._is_ready = False
         self._has_ports = False
+        self._has_paths = False
 
-    @property
-    def is_open(self) -> bool:
-        """Whether calls can come, by the ports or from another process of the node."""
-        return bool(self._listeners)
+    async def prepare(self) -> None:
+        """Listen for what the process before this one relays; there is time for it before calls wait. Safe to repeat.
+
+        Raises:
+            OSError: the socket is not to be had.
+        """
+        if self._is_ready:
+            return
+        plan = self._plan
+        for path in self._unix:
+            unix_sockets.check(path)
+        self._listeners.append(await listen_for_relays(self._dispatch, Path(plan.peer), plan.max_message_bytes))
+        self._is_ready = True
+        if plan.hand_over is HandOverMode.PORT:
+            await self._until_two()
 
     async def take(self, *, replacing: bool = False) -> None:
         """Have calls come to this process, and no new ones to the process before it. Safe to repeat.
@@ -58,12 +71,28 @@ class Listening:
             OSError: an address is not to be had, the kernel cannot steer to it, or a TLS file is not what it should be;
                 all is as before.
         """
-        with_ports = not replacing or self._plan.hand_over is HandOverMode.PORT
-        if not self.is_open:
-            await self._open(with_ports)
-        elif with_ports and not self._has_ports:
-            self._listeners.append(await self._take_ports())
-            self._has_ports = True
+        await self.prepare()
+        async with AsyncExitStack() as undo:
+            taken: list[Listener] = []
+            names = {} if self._has_paths else {path: unix_sockets.own_name(path) for path in self._unix}
+            if names:
+                taken.append(await self._listen_at([unix_target(str(name)) for name in names.values()]))
+                undo.push_async_callback(taken[-1].stop, 0)
+            if not self._has_ports and (not replacing or self._plan.hand_over is HandOverMode.PORT):
+                if self._tcp:
+                    taken.append(await self._take_ports())
+                    undo.push_async_callback(taken[-1].stop, 0)
+                self._has_ports = True
+            # Last, as what can fail comes before anybody can be steered here.
+            shown = [unix_sockets.show(name, path) for path, name in names.items()]
+            undo.pop_all()
+        self._has_paths = True
+        self._listeners += taken
+        self._shown += shown
+
+    def come_back(self) -> None:
+        """Note that the next process has the Unix sockets' paths, if not the ports, so that `take` takes them again."""
+        self._has_paths = False
 
     async def leave(self, *, at_once: bool = False) -> None:
         """Take no more connections to the ports, once nobody is on the way here; those that are open go on.
@@ -83,6 +112,7 @@ class Listening:
                 break
             await asyncio.sleep(0)
         handover.stop_listening(self._ports)
+        self._has_ports = False
 
     def connections(self) -> int:
         """Count the open connections: of clients to the node's addresses, and of processes that relay calls here."""
@@ -96,30 +126,9 @@ class Listening:
             for listener in self._listeners:
                 ends.create_task(listener.stop(grace_s))
 
-    async def _open(self, with_ports: bool) -> None:
-        """Listen on all there is; what can fail is done before anybody can be steered here."""
+    async def _listen_at(self, targets: list[str]) -> Listener:
         plan = self._plan
-        for path in self._unix:
-            unix_sockets.check(path)
-        async with AsyncExitStack() as undo:
-            listeners: list[Listener] = []
-
-            def keep(listener: Listener) -> None:
-                listeners.append(listener)
-                undo.push_async_callback(listener.stop, 0)
-
-            keep(await listen_for_relays(self._dispatch, Path(plan.peer), plan.max_message_bytes))
-            names = {unix_sockets.own_name(path): path for path in self._unix}
-            if names:
-                targets = [unix_target(str(name)) for name in names]
-                keep(await listen_on(self._dispatch, targets, plan.max_connection_age_s, plan.max_message_bytes))
-            if with_ports and self._tcp:
-                keep(await self._take_ports())
-            for name, path in names.items():
-                self._shown.append(unix_sockets.show(name, path))
-            undo.pop_all()
-        self._listeners = listeners
-        self._has_ports = with_ports
+        return await listen_on(self._dispatch, targets, plan.max_connection_age_s, plan.max_message_bytes)
 
     async def _take_ports(self) -> Listener:
         plan = self._plan

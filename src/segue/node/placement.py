@@ -49,12 +49,16 @@ class Placement:
             park_limit_s=settings.park_limit_s,
             control=str(folders.control(at.generation)),
             peer=str(folders.peer(at.generation)),
-            answered=str(folders.answered(version)) if folders.made(version).exists() else None,
+            answered=str(folders.answered(version)),
             usage=str(folders.usage),
             releases=tuple(self._release_plan(release) for release in self._touching((*at.past, at.running))),
             listen=settings.listen,
             tls=settings.tls,
             hand_over=mode_of(settings.hand_over),
+            park_calls=settings.park_calls,
+            park_bytes=settings.park_mib << 20,
+            stream_grace_s=settings.stream_grace_s,
+            drain_limit_s=settings.drain_limit_s,
         )
 
     def stage(self, at: Journey) -> Stage:

@@ -48,6 +48,10 @@ class NodeSettings:
         listen: all that the node listens on, as `model.address` has it; empty for `address` alone.
         tls: the files by which the node's ports are TLS, and the channels of its objects.
         hand_over: how its ports are to pass from one process to the next.
+        park_calls: how many calls may wait at once.
+        park_mib: how much their requests may hold, all together, in MiB.
+        stream_grace_s: seconds that streams have to end by themselves when the node goes away; 0 for none.
+        drain_limit_s: seconds that a process that was replaced forwards calls, at most.
     """
 
     server_url: str
@@ -80,6 +84,11 @@ class NodeSettings:
         """All that the node listens on."""
         return read_addresses(self.listen or (self.address,))
 
+    park_calls: int = 10_000
+    park_mib: int = 64
+    stream_grace_s: float = 10.0
+    drain_limit_s: float = 600.0
+
     def __post_init__(self) -> None:
         read_address(self.address)
         assert self.addresses
@@ -100,3 +109,9 @@ class NodeSettings:
             )
         if self.disk_reserve_mib < 0:
             raise OperatorError(f"disk_reserve_mib is {self.disk_reserve_mib}: it must be 0 or more")
+        for name in ("park_calls", "park_mib"):
+            if getattr(self, name) < 1:
+                raise OperatorError(f"{name} is {getattr(self, name)}: it must be a whole number, 1 or more")
+        for name in ("stream_grace_s", "drain_limit_s"):
+            if getattr(self, name) < 0:
+                raise OperatorError(f"{name} is {getattr(self, name)}: it must be 0 seconds or more")
