@@ -80,6 +80,10 @@ def test_a_server_on_a_port_in_use(refused: Callable[..., str], tmp_path: Path) 
         ("--max-message-mib", "0", "a whole number from 1 to 2047"),
         ("--max-message-mib", "2048", "a whole number from 1 to 2047"),
         ("--unlabelled", "newest", "use current, or one version"),
+        ("--park-calls", "0", "a whole number, 1 or more"),
+        ("--park-mib", "0", "a whole number, 1 or more"),
+        ("--stream-grace-s", "-1", "0 seconds or more"),
+        ("--drain-limit-s", "-1", "0 seconds or more"),
         ("--server", "127.0.0.1:7000", "http://"),
     ],
 )

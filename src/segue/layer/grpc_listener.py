@@ -19,6 +19,12 @@ _ANY_METADATA = (("grpc.max_metadata_size", 16 << 20), ("grpc.absolute_max_metad
 #: A process that is being replaced relays whatever its successor takes, however large.
 _ANY_SIZE = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), *_ANY_METADATA)
 
+#: If the other process cannot be reached, it is tried again soon: calls wait for it.
+_SOON_AGAIN = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000))
+#: gRPC ends calls with CANCELLED, the more the more there are, if so many wait until Python takes them: by itself from
+#: 1,000 on, which a burst on a busy node reaches. What may wait after that is limited by `ParkLimits`.
+_PENDING = (("grpc.server.max_pending_requests", 20_000), ("grpc.server.max_pending_requests_hard_limit", 30_000))
+
 
 class Listener:
     """A gRPC server that listens.
@@ -59,6 +65,7 @@ async def listen_on(
     options = (
         ("grpc.so_reuseport", 1),
         ("grpc.max_connection_age_ms", int(max_connection_age_s * 1000)),
+        *_PENDING,
         *receiving(max_message_bytes),
     )
     return await _listen((dispatch,), addresses, options, tls if tls is not None and tls.is_serving else None)
@@ -78,13 +85,13 @@ async def listen_for_relays(
     Raises:
         OSError: the socket is not to be had.
     """
-    options = (*receiving(max_message_bytes), *_ANY_METADATA)
+    options = (*_PENDING, *receiving(max_message_bytes), *_ANY_METADATA)
     return await _listen((READY, dispatch.for_relays), (unix_target(str(socket)),), options, None)
 
 
 def successor_channel(socket: Path) -> grpc.aio.Channel:
     """Open a channel to the process that listens on the Unix socket `socket`; whoever opens it closes it."""
-    return grpc.aio.insecure_channel(unix_target(str(socket)), options=_ANY_SIZE)
+    return grpc.aio.insecure_channel(unix_target(str(socket)), options=(*_ANY_SIZE, *_SOON_AGAIN))
 
 
 def unix_target(path: str) -> str:

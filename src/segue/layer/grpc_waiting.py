@@ -124,7 +124,7 @@ class WaitingCalls:
                 case successor:
                     is_reached = self._forwarding.is_reached
                     if not is_reached:
-                        await visit.read_ahead()
+                        await self._begin_waiting(visit)
                     try:
                         return await self._forwarding.relay(successor, visit.onward(is_reached=is_reached))
                     except MovedError:
@@ -136,8 +136,17 @@ class WaitingCalls:
         Raises:
             TooManyParkedError: it may not wait.
         """
-        await visit.read_ahead()
+        await self._begin_waiting(visit)
         return await self._parked.wait(visit.waiting, until)
+
+    async def _begin_waiting(self, visit: "_Visit") -> None:
+        """Have the call's request read and counted; not even that if there is no room.
+
+        Raises:
+            TooManyParkedError: there is none.
+        """
+        self._parked.check()
+        await visit.read_ahead()
 
     def _patience(self, context: Context) -> tuple[float, float]:
         """Return how long a call may wait for its version, and until when in the loop's time.

@@ -51,7 +51,7 @@ class Waiting:
         self.size_bytes += size_bytes
         if self in self._parked.waiting:
             self._parked.request_bytes += size_bytes
-            if self._parked.is_over:
+            if self._parked.request_bytes > self._parked.limits.request_bytes:
                 self.on_full()
 
     def reset(self) -> None:
@@ -76,10 +76,14 @@ class Parked:
         self.waiting: set[Waiting] = set()
         self.request_bytes = 0
 
-    @property
-    def is_over(self) -> bool:
-        """Whether more waits than may."""
-        return len(self.waiting) > self.limits.calls or self.request_bytes > self.limits.request_bytes
+    def check(self) -> None:
+        """Make sure that there is room for one more call, and for one more byte.
+
+        Raises:
+            TooManyParkedError: there is not.
+        """
+        if len(self.waiting) >= self.limits.calls or self.request_bytes >= self.limits.request_bytes:
+            raise TooManyParkedError
 
     def enter(self, waiting: Waiting) -> None:
         """Count a call that waits from now on; whoever counts it calls `leave`.
@@ -87,11 +91,11 @@ class Parked:
         Raises:
             TooManyParkedError: it may not; it is not counted.
         """
+        self.check()
+        if self.request_bytes + waiting.size_bytes > self.limits.request_bytes:
+            raise TooManyParkedError
         self.waiting.add(waiting)
         self.request_bytes += waiting.size_bytes
-        if self.is_over:
-            self.leave(waiting)
-            raise TooManyParkedError
 
     def leave(self, waiting: Waiting) -> None:
         """Do not count a call any more."""
