@@ -108,7 +108,8 @@ class Host:
                 case "retire":
                     await self._objects.retire(Version(arguments["oldest"]), arguments["timeout_s"])
                 case "quiesce":
-                    return self._where() | await self.quiesce(**arguments)
+                    went_quiet = await self.quiesce(**arguments)
+                    return self._where() | went_quiet
                 case "leave":
                     await self.leave(Path(arguments["successor"]), at_once=arguments.get("at_once", False))
                 case "stop":

@@ -53,8 +53,6 @@ class Listening:
         if self._is_ready:
             return
         plan = self._plan
-        for path in self._unix:
-            unix_sockets.check(path)
         self._listeners.append(await listen_for_relays(self._dispatch, Path(plan.peer), plan.max_message_bytes))
         self._is_ready = True
         if plan.hand_over is HandOverMode.PORT:
@@ -72,6 +70,8 @@ class Listening:
                 all is as before.
         """
         await self.prepare()
+        for path in self._unix:
+            unix_sockets.check(path)
         async with AsyncExitStack() as undo:
             taken: list[Listener] = []
             names = {} if self._has_paths else {path: unix_sockets.own_name(path) for path in self._unix}
