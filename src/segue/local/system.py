@@ -34,6 +34,7 @@ class LocalSettings:
         poll_s: seconds between a node's reports.
         max_connection_age_s: seconds until gRPC renews a connection.
         max_message_mib: the largest message that nodes receive, in MiB.
+        probation_s: seconds after an upgrade in which the end of the new process counts as the release's failure.
         command: the `segue` command, by default that of this Python.
     """
 
@@ -44,6 +45,7 @@ class LocalSettings:
     poll_s: float = 0.5
     max_connection_age_s: float = 5.0
     max_message_mib: int = 4
+    probation_s: float = 1.0
     command: Sequence[str] = (sys.executable, "-m", "segue")
 
 
@@ -171,7 +173,7 @@ class LocalSystem:
             "--id", node, "--listen", self.members[node], "--state", str(self.state(node)),
             "--config", str(self._config), "--attribute", f"zone={zone}", "--poll-s", str(settings.poll_s),
             "--max-connection-age-s", str(settings.max_connection_age_s),
-            "--max-message-mib", str(settings.max_message_mib), *options,
+            "--max-message-mib", str(settings.max_message_mib), "--probation-s", str(settings.probation_s), *options,
         )  # fmt: skip
 
     async def start_nodes(self) -> None:
