@@ -87,7 +87,11 @@ class Processes:
         """
         host = self.running.get(at.generation)
         if host is None:
-            host = await self._hosts.spawn(self._placement.host_plan(at), at.generation)
+            try:
+                host = await self._hosts.spawn(self._placement.host_plan(at), at.generation)
+            except FAILURES:
+                self._in_a_row += 1
+                raise
             self.running[at.generation] = host
             self._began[host] = time.monotonic()
             self._watch(host)
@@ -174,7 +178,7 @@ class Processes:
         host = self.running.pop(old, None)
         if host is not None:
             self.leaving.append(host)
-        for leaving in tuple(self.leaving):
+        for leaving in reversed(tuple(self.leaving)):  # the calls that wait are with the one that left last
             try:
                 await leaving.leave(self._folders.peer(new), at_once=self._at_once)
             except FAILURES as error:  # its parked calls are lost with it; the new one serves all the same
@@ -213,6 +217,7 @@ class Processes:
     async def end_all(self) -> None:
         """End every process, since nobody would look after them; an end that is cancelled kills them."""
         hosts = (*self.running.values(), *self.leaving)
+        self.running.clear()  # these ends are ordered
         try:
             async with asyncio.TaskGroup() as ends:
                 for host in hosts:
