@@ -12,7 +12,9 @@ from segue.model.ids import Version
 
 Walks = SearchStrategy[list[j.Event]]
 
-STEADY = settings(derandomize=True, deadline=None)
+STEADY = settings(derandomize=True, deadline=None, max_examples=60)
+#: For what folds each journal once for each of its events.
+STEADY_SLOW = settings(STEADY, max_examples=30)
 
 
 @STEADY
@@ -130,7 +132,7 @@ def test_a_command_that_is_issued_twice_leads_to_the_same_place(walks: Walks, da
     assert live(events, crashes, halves) == live(events, [False] * len(events), halves)
 
 
-@STEADY
+@STEADY_SLOW
 @given(data=st.data())
 def test_a_node_at_rest_is_whole_whatever_failed_before(walks: Walks, data: DataObject) -> None:
     events = data.draw(walks)
