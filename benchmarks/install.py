@@ -64,7 +64,7 @@ class InstallFigures:
 
 async def measure_upgrade() -> Upgrade:
     """Start a node of version 1, publish version 2, and see it upgraded."""
-    settings = LocalSettings(system=SystemName("blockstore"), class_name=ClassName("BlockNode"), nodes=1)
+    settings = LocalSettings(system=SystemName("blockstore"), class_name=ClassName("BlockNode"), nodes=1, probation_s=0)
     first, second = (_RELEASES / f"blockstore-{version}" for version in (1, 2))
     with tempfile.TemporaryDirectory(prefix="segue-bench-") as folder:
         async with system(Path(folder), settings) as rig:
