@@ -268,6 +268,12 @@ class TestCanary:
         assert decision.grants == ()
         assert texts(decision) == dict.fromkeys(("n3", "n1"), "canary n3 failed: no other node may go")
 
+    def test_a_canary_that_failed_and_stays_at_the_target_stops_all(self, decided: Decide, fact: Fact) -> None:
+        """It had answered calls, so there was no way back: that it runs the target speaks for nothing."""
+        rules = Rules(budgets=(), canary=Canary(nodes=1, soak_s=30))
+        decision = decided(rules, fact("n3", version=2, upgraded=99, failed=True), fact("n1", waits=2))
+        assert texts(decision) == {"n1": "canary n3 failed: no other node may go"}
+
     def test_a_failure_after_the_canaries_soaked_stops_nobody(self, decided: Decide, fact: Fact) -> None:
         decision = decided(self.RULES, fact("n3", version=2, upgraded=60), fact("n4", failed=True), fact("n1", waits=2))
         assert decision.grants == ("n1",)

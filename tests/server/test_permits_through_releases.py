@@ -3,7 +3,9 @@
 import pytest
 
 from segue.errors import OperatorError
+from segue.model.ids import NodeId
 from segue.testing.server import SYSTEM, Bench, bundle_of
+from segue.wire.messages import Heartbeat, UpgradeRow
 
 FREE = "max_unavailable = 9"
 ONE = "max_unavailable = 1"
@@ -193,3 +195,24 @@ async def test_a_release_after_another_is_asked_for_as_ever(bench: Bench) -> Non
         assert answer.to_version == to
         await bench.give_back("n1", answer.permit)
     assert (await bench.server.status(SYSTEM)).nodes[0].version == 3
+
+
+async def test_a_canary_that_failed_its_probation_stops_all(bench: Bench) -> None:
+    """It answered calls before it crashed, so it stays with the release; the next release is the way out."""
+    await published(bench, canary("0s"))
+    for node in ("n1", "n2"):
+        await bench.beat(node)
+    permit = (await bench.ask("n1")).permit
+    now = bench.clock.now()
+    row = UpgradeRow(
+        from_version=1, to_version=2, pids=(1, 2), pause_ms=1.0, install_future_ms=1.0, transform_ms=1.0,
+        transform_bytes=1, quiesced_at=now, serving_at=now, probation_failed=True,
+    )  # fmt: skip
+    said = Heartbeat(
+        class_name="BlockNode", version=2, address="127.0.0.1:9001", attributes={}, phase="returning", upgrades=(row,)
+    )
+    await bench.server.heartbeat(SYSTEM, NodeId("n1"), said)
+    await bench.give_back("n1", permit, "the new process ended 3 times", final=True, by=2)
+    assert (await bench.ask("n2")).reason == "canary n1 failed: no other node may go"
+    await bench.server.publish(bundle_of(3, schedule=FREE))
+    assert (await bench.ask("n2", since=1, to=3)).to_version == 3

@@ -28,7 +28,8 @@ class NodeFact:
         waits_since: when it first asked for the permit that it waits for; None if it does not wait.
             It does not count while the node holds a permit or has been upgraded to the fleet's target.
         upgraded_at: when it began to serve the fleet's target; None if it does not, or always did.
-        failed: True if its last permit for the fleet's target came back with a failure that is final.
+        failed: True if its last permit for the fleet's target came back with a failure that is final. With
+            `upgraded_at`: it serves the target all the same, since it had answered calls before it failed.
     """
 
     id: NodeId

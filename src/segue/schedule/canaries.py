@@ -32,6 +32,9 @@ class Canaries:
         if fleet.is_upgraded(fact):
             if fact.upgraded_at is None:
                 return  # it joined at the target, or beyond: it transformed nothing, and shows nothing
+            if fact.failed:  # after it had answered calls, so that it could not go back
+                self._failed.append(fact.id)
+                return
             # What a silent node does now nobody knows: it served until it was last seen.
             served_until = fact.last_seen if silent else now
             soaked_at = fact.upgraded_at + timedelta(seconds=rule.soak_s)

@@ -137,7 +137,7 @@ def _fleet(
             away_from=held.from_version if held else None,
             away_to=held.to_version if held else None,
             waits_since=ask.asked_at if ask else None,
-            upgraded_at=latest.returned_at if latest and latest.failure is None else None,
+            upgraded_at=latest.returned_at if latest and (latest.failure is None or _stays(node, target)) else None,
             failed=latest is not None and _is_failure_of(latest, target),
         )
 
@@ -146,6 +146,11 @@ def _fleet(
 
 def _through(permits: Iterable[Permit], target: Version) -> Iterator[Permit]:
     return (permit for permit in permits if permit.from_version < target <= permit.to_version)
+
+
+def _stays(node: NodeRecord, target: Version) -> bool:
+    """Say whether a node runs `target` though that failed there, as it had answered calls before it did."""
+    return any(row.probation_failed and row.from_version < target <= row.to_version for row in node.said.upgrades)
 
 
 def _is_failure_of(permit: Permit, target: Version) -> bool:
