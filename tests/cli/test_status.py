@@ -176,6 +176,8 @@ def test_a_node_that_tries_again_says_when() -> None:
     assert lines[lines.index("n1: it broke") + 1] == "  tries again in 40 s (attempt 2 of 3)"
     overdue = failing.model_copy(update={"attempts_limit": None, "retry_at": AT})
     assert "  tries again now (attempt 2)" in lines_at_100(status(overdue))
+    beyond = failing.model_copy(update={"attempts": 3})  # a download is tried for ever
+    assert "  tries again in 40 s (attempt 4)" in lines_at_100(status(beyond))
 
 
 def test_a_node_that_gave_up_says_what_to_do() -> None:

@@ -77,7 +77,8 @@ def _failure(node: NodeStatus, at: datetime) -> Iterator[Text]:
     elif node.retry_at:
         left_s = max(0.0, (node.retry_at - at).total_seconds())
         when = f"tries again in {duration(left_s)}" if left_s >= 1 else "tries again now"
-        limit = f" of {node.attempts_limit}" if node.attempts_limit else ""
+        # What is no release's fault, such as a download that breaks off, is tried beyond any limit.
+        limit = f" of {node.attempts_limit}" if node.attempts < (node.attempts_limit or 0) else ""
         yield Text(f"  {when} (attempt {node.attempts + 1}{limit})")
 
 
