@@ -30,6 +30,11 @@ _OWN_FAULT = 70
 #: Signals to end that come so soon after the first, in seconds, are that one.
 _SAME_S = 1.0
 
+#: The parts of the command's help, in the order of their options below.
+_NODE, _LISTEN, _CALLS, _UPGRADES, _REQUIREMENTS, _LOGS = (
+    "The node", "Where it listens", "Calls", "Upgrades", "What releases require", "Logs",
+)  # fmt: skip
+
 
 def add_to(app: typer.Typer) -> None:
     """Give `app` this command."""
@@ -37,141 +42,141 @@ def add_to(app: typer.Typer) -> None:
 
 
 def node(
-    system: Annotated[str, typer.Option(help="The system that the node belongs to.")],
-    class_: Annotated[str, typer.Option("--class", help="What the node runs: a class of the system's releases.")],
-    name: Annotated[str, typer.Option("--id", help="The node's id, unique in its system.")],
+    system: Annotated[str, typer.Option(help="The system that the node belongs to.", rich_help_panel=_NODE)],
+    class_: Annotated[
+        str,
+        typer.Option("--class", help="What the node runs: a class of the system's releases.", rich_help_panel=_NODE),
+    ],
+    name: Annotated[str, typer.Option("--id", help="The node's id, unique in its system.", rich_help_panel=_NODE)],
     listen: Annotated[
         list[str],
         typer.Option(
-            help="Where the node's clients reach it: HOST:PORT, [IPV6]:PORT or unix:/PATH; may be given again."
+            help="Where the node's clients reach it: HOST:PORT, [IPV6]:PORT or unix:/PATH; may be given again.",
+            rich_help_panel=_LISTEN,
         ),
     ],
     state: Annotated[
-        Path, typer.Option(help="The node's own folder: its persistent state, its journal, its releases.")
+        Path,
+        typer.Option(
+            help="The node's own folder: its persistent state, its journal, its releases.", rich_help_panel=_NODE
+        ),
     ],
-    server: Annotated[str, typer.Option(help="The upgrade server's URL.")] = "http://127.0.0.1:7000",
+    server: Annotated[
+        str, typer.Option(help="The upgrade server's URL.", rich_help_panel=_NODE)
+    ] = "http://127.0.0.1:7000",
     attribute: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE, such as zone=a, for schedules; may be given again.")
+        list[str] | None,
+        typer.Option(help="NAME=VALUE, such as zone=a, for schedules; may be given again.", rich_help_panel=_NODE),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file with the application's settings: the object's node.config.")
+        Path | None,
+        typer.Option(
+            help="A TOML file with the application's settings: the object's node.config.", rich_help_panel=_NODE
+        ),
     ] = None,
+    poll_s: Annotated[
+        float, typer.Option(help="Seconds between reports to the upgrade server.", rich_help_panel=_NODE)
+    ] = 2.0,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            help="Where others reach the node: the object's node.address; the first --listen if not given.",
+            rich_help_panel=_LISTEN,
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        str | None,
+        typer.Option(
+            help="The node's certificate and its chain, a PEM file: all its ports are then TLS.",
+            rich_help_panel=_LISTEN,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        str | None,
+        typer.Option(help="The key of that certificate, a PEM file without a passphrase.", rich_help_panel=_LISTEN),
+    ] = None,
+    tls_client_ca: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose clients may call, a PEM file of authorities: each must then show a certificate.",
+            rich_help_panel=_LISTEN,
+        ),
+    ] = None,
+    tls_ca: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose nodes the object calls, a PEM file of authorities: node.channel is then TLS, "
+            "and shows the node's own certificate.",
+            rich_help_panel=_LISTEN,
+        ),
+    ] = None,
+    hand_over: Annotated[
+        HandOver,
+        typer.Option(
+            help="How the ports pass to the next process: auto, without a gap where the kernel can; "
+            "stop-and-start, with one.",
+            rich_help_panel=_LISTEN,
+        ),
+    ] = HandOver.AUTO,
     unlabelled: Annotated[
         str,
         typer.Option(
             help="Which version a call without a label speaks, if several have its method: "
-            "a number, or current, the one that the node runs."
+            "a number, or current, the one that the node runs.",
+            rich_help_panel=_CALLS,
         ),
     ] = "current",
-    poll_s: Annotated[float, typer.Option(help="Seconds between reports to the upgrade server.")] = 2.0,
     max_connection_age_s: Annotated[
         float,
         typer.Option(
             help="Seconds that a client's connection lives before gRPC renews it; "
-            "a process that was replaced stays about that long to forward calls."
+            "a process that was replaced stays about that long to forward calls.",
+            rich_help_panel=_CALLS,
         ),
     ] = 30.0,
     max_message_mib: Annotated[
         int,
         typer.Option(
             help="The largest message that the node receives, in MiB: a caller's request, or another node's reply. "
-            "Clients say the same of their own channels. Give all nodes the same."
+            "Clients say the same of their own channels. Give all nodes the same.",
+            rich_help_panel=_CALLS,
         ),
     ] = 4,
     park_limit_s: Annotated[
         float,
         typer.Option(
             help="Seconds that a call waits, if its deadline allows, for a version that the node does not answer yet: "
-            "so long it has to fetch the release and install the simulation."
+            "so long it has to fetch the release and install the simulation.",
+            rich_help_panel=_CALLS,
         ),
     ] = 30.0,
-    quiesce_timeout_s: Annotated[
-        float, typer.Option(help="Seconds that calls in progress have to end when the node upgrades.")
-    ] = 30.0,
-    transform_timeout_s: Annotated[float, typer.Option(help="Seconds that a transform may take.")] = 3600.0,
-    retries: Annotated[
-        int,
-        typer.Option(
-            help="How often a release that failed on this node is tried again, after 5 s, 10 s, 20 s …; "
-            "then it waits for `segue retry` or for the next release."
-        ),
-    ] = 3,
-    probation_s: Annotated[
-        float,
-        typer.Option(
-            help="Seconds after an upgrade in which the end of the new process counts as the release's failure. "
-            "As long, the node holds its permit."
-        ),
-    ] = 10.0,
-    keep_old_s: Annotated[
-        float, typer.Option(help="Seconds that the old version's state is kept after an upgrade; one at most is.")
-    ] = 3600.0,
-    index: Annotated[
-        str | None,
-        typer.Option(
-            help="The URL of the package index for what releases require and do not ship; "
-            "by default what uv's own settings say."
-        ),
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Install what releases require without any network: from their wheels.")
-    ] = False,
-    install_timeout_s: Annotated[
-        float, typer.Option(help="Seconds that the installation of what a release requires may take.")
-    ] = 600.0,
-    transform_memory_mib: Annotated[
-        int | None, typer.Option(help="Memory that each process of a transform may have, in MiB; no limit by default.")
-    ] = None,
-    disk_reserve_mib: Annotated[
-        int,
-        typer.Option(help="Room on the disk that an upgrade leaves free beside the new state, in MiB; else it waits."),
-    ] = 256,
-    log_format: Annotated[
-        LogFormat, typer.Option(help="Logs go to standard error: for people, or a JSON object a line.")
-    ] = LogFormat.HUMAN,
-    log_level: Annotated[LogLevel, typer.Option(help="What is logged: this and what is graver.")] = LogLevel.INFO,
-    advertise: Annotated[
-        str | None,
-        typer.Option(help="Where others reach the node: the object's node.address; the first --listen if not given."),
-    ] = None,
-    tls_cert: Annotated[
-        str | None, typer.Option(help="The node's certificate and its chain, a PEM file: all its ports are then TLS.")
-    ] = None,
-    tls_key: Annotated[
-        str | None, typer.Option(help="The key of that certificate, a PEM file without a passphrase.")
-    ] = None,
-    tls_client_ca: Annotated[
-        str | None,
-        typer.Option(help="Whose clients may call, a PEM file of authorities: each must then show a certificate."),
-    ] = None,
-    tls_ca: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose nodes the object calls, a PEM file of authorities: node.channel is then TLS, "
-            "and shows the node's own certificate."
-        ),
-    ] = None,
-    hand_over: Annotated[
-        HandOver, typer.Option(help="How the ports pass from one process to the next: auto, as the kernel can.")
-    ] = HandOver.AUTO,
     park_calls: Annotated[
         int,
         typer.Option(
             help="How many calls may wait at once, in a pause or for their version; each takes about 25 KiB besides "
-            "its request. More are refused as UNAVAILABLE, and told when to try again."
+            "its request. More are refused as UNAVAILABLE, and told when to try again.",
+            rich_help_panel=_CALLS,
         ),
     ] = 10_000,
     park_mib: Annotated[
         int,
         typer.Option(
-            help="How much the requests of waiting calls may hold, all together, in MiB: at least the largest message."
+            help="How much the requests of waiting calls may hold, all together, in MiB: at least the largest message.",
+            rich_help_panel=_CALLS,
         ),
     ] = 64,
+    quiesce_timeout_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that calls in progress have to end when the node upgrades.", rich_help_panel=_UPGRADES
+        ),
+    ] = 30.0,
     stream_grace_s: Annotated[
         float,
         typer.Option(
             help="Seconds that streams have to end before the node's pause begins; unary calls are answered meanwhile. "
-            "Then they are ended as UNAVAILABLE, and their clients call again."
+            "Then they are ended as UNAVAILABLE, and their clients call again.",
+            rich_help_panel=_UPGRADES,
         ),
     ] = 10.0,
     drain_limit_s: Annotated[
@@ -179,9 +184,79 @@ def node(
         typer.Option(
             help="Seconds that a process which was replaced forwards calls, at most, if connections are renewed by "
             "then (--max-connection-age-s). It leaves before, with its last connection; only a call that does not end "
-            "keeps it so long. Then calls have --stream-grace-s to end, and are ended as UNAVAILABLE."
+            "keeps it so long. Then calls have --stream-grace-s to end, and are ended as UNAVAILABLE.",
+            rich_help_panel=_UPGRADES,
         ),
     ] = 600.0,
+    transform_timeout_s: Annotated[
+        float, typer.Option(help="Seconds that a transform may take.", rich_help_panel=_UPGRADES)
+    ] = 3600.0,
+    transform_memory_mib: Annotated[
+        int | None,
+        typer.Option(
+            help="Memory that each process of a transform may have, in MiB; no limit by default.",
+            rich_help_panel=_UPGRADES,
+        ),
+    ] = None,
+    disk_reserve_mib: Annotated[
+        int,
+        typer.Option(
+            help="Room on the disk that an upgrade leaves free beside the new state, in MiB; else it does not begin.",
+            rich_help_panel=_UPGRADES,
+        ),
+    ] = 256,
+    retries: Annotated[
+        int,
+        typer.Option(
+            help="How often a release that failed on this node is tried again, after 5 s, 10 s, 20 s …; "
+            "then it waits for `segue retry` or for the next release.",
+            rich_help_panel=_UPGRADES,
+        ),
+    ] = 3,
+    probation_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds after an upgrade in which the end of the new process counts as the release's failure. "
+            "As long, the node holds its permit.",
+            rich_help_panel=_UPGRADES,
+        ),
+    ] = 10.0,
+    keep_old_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that the old version's state is kept after an upgrade; one at most is.",
+            rich_help_panel=_UPGRADES,
+        ),
+    ] = 3600.0,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            help="The URL of the package index for what releases require and do not ship; "
+            "by default what uv's own settings say.",
+            rich_help_panel=_REQUIREMENTS,
+        ),
+    ] = None,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            help="Install what releases require without any network: from their wheels.",
+            rich_help_panel=_REQUIREMENTS,
+        ),
+    ] = False,
+    install_timeout_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that the installation of what a release requires may take.", rich_help_panel=_REQUIREMENTS
+        ),
+    ] = 600.0,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(help="Logs go to standard error: for people, or a JSON object a line.", rich_help_panel=_LOGS),
+    ] = LogFormat.HUMAN,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="What is logged: this and what is graver.", rich_help_panel=_LOGS)
+    ] = LogLevel.INFO,
 ) -> None:
     """Run one node: the application's process, and the agent that upgrades it.
 
@@ -190,7 +265,8 @@ def node(
 
     It stays in the foreground, and ends with Ctrl-C or SIGTERM, and the application's process with it: with 0; told
     again, it does not wait for calls. It exits with 1 if somebody must act, as the last line of the log says, with 2
-    after a wrong option, and with 70 after a fault of its own. See docs/under-a-supervisor.md.
+    after a wrong option, and with 70 after a fault of its own. See docs/under-a-supervisor.md, and
+    docs/what-happens-when-a-node-upgrades.md.
     """
     settings = NodeSettings(
         server_url=server,
