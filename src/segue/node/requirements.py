@@ -9,7 +9,7 @@ First without any network, from the wheels that the bundle ships; if these do no
 index, or from what uv's own settings name. Only wheels are installed: to build a source distribution would run code
 that nobody locked, on the node, with a compiler that it may not have.
 
-Source: docs/decisions/0016.
+Source: docs/decisions/0017.
 """
 
 import asyncio
