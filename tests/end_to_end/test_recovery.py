@@ -1,5 +1,7 @@
 """After a crash the node goes on from its journal's last step, and nothing is lost."""
 
+import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -7,10 +9,13 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 
+from segue.journey import HandedOver
 from segue.local import is_alive
 from segue.model.ids import NodeId
+from segue.node.journal import decode
 from segue.testing.rig import Rig, changed
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(120)]
@@ -128,3 +133,36 @@ async def test_agents_wait_for_an_upgrade_server_that_is_away(
         await rig.local.start_server()
         await rig.until_serving(2)
         assert await old.get(key) == b"without a server"
+
+
+async def test_a_node_that_cannot_return_its_permit_looks_after_its_application(
+    start: Callable[[int], AbstractAsyncContextManager[Rig]],
+    calling: Callable[[int, str], AbstractAsyncContextManager[Any]],
+    releases: dict[int, Path],
+) -> None:
+    """The upgrade server is away when the upgrade ends; an application that dies then is started again meanwhile."""
+    async with start(1) as rig:
+        async with calling(1, rig.local.members[N1]) as old:
+            key = await old.put(b"before")
+        await rig.publish(releases[2], releases[1])
+        await rig.until_node(N1, lambda node: node.phase == "proving", "proves")
+        await rig.local.kill("server")
+        await _until(lambda: "returning (Committed)" in rig.local.log(N1))
+        lines = (rig.local.state(N1) / "journal.jsonl").read_text().splitlines()
+        (pid,) = (event.pid for event in map(decode, map(json.loads, lines)) if isinstance(event, HandedOver))
+        os.kill(pid, signal.SIGKILL)
+        async with calling(1, rig.local.members[N1]) as old, asyncio.timeout(30):
+            while True:
+                try:
+                    assert await old.get(key) == b"before"
+                    break
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.1)
+        await rig.local.start_server()
+        await rig.until_serving(2)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - a log tells nobody of a change
+            await asyncio.sleep(0.1)

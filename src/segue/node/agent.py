@@ -47,6 +47,8 @@ _SERVES_CURRENT = frozenset(
 )
 #: Phases in which calls wait, but for the transform, which may be long: to report takes the processor from them.
 _IN_PAUSE = frozenset({Phase.STARTING, Phase.HANDING_OVER, Phase.RESTART_STARTING, Phase.RESTART_HANDING_OVER})
+#: Phases whose commands wait for the upgrade server, however long that is away, and do not look after the process.
+_WAITS_FOR_SERVER = frozenset({Phase.FETCHING, Phase.RETURNING})
 #: So often in a row a node at rest tries to serve before it looks whether a release, or an order, may help.
 _TRIES = 3
 _NOBODY = Supervisor()
@@ -166,7 +168,7 @@ class Agent:
 
     async def _run(self, command: journey.Command, executor: Executor, processes: Processes) -> journey.Event:
         """Run a command; one that may take long does not keep a process that dies from being started again."""
-        if self._at.phase is not Phase.FETCHING:
+        if self._at.phase not in _WAITS_FOR_SERVER:
             return await executor.run(command, self._at)
         async with asyncio.TaskGroup() as meanwhile:
             keeping = meanwhile.create_task(processes.keep(self._at))
