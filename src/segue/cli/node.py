@@ -208,11 +208,19 @@ def node(
     retries: Annotated[
         int,
         typer.Option(
-            help="How often a release that failed on this node is tried again, after 5 s, 10 s, 20 s …; "
+            help="How often a release that failed on this node is tried again, later each time (--retry-s); "
             "then it waits for `segue retry` or for the next release.",
             rich_help_panel=_UPGRADES,
         ),
     ] = 3,
+    retry_s: Annotated[
+        float,
+        typer.Option(
+            help="Seconds until a release that failed on this node is tried again; twice as many after each "
+            "further failure, up to 300.",
+            rich_help_panel=_UPGRADES,
+        ),
+    ] = 5.0,
     probation_s: Annotated[
         float,
         typer.Option(
@@ -285,6 +293,7 @@ def node(
         quiesce_timeout_s=quiesce_timeout_s,
         transform_timeout_s=transform_timeout_s,
         retries=retries,
+        retry_s=retry_s,
         probation_s=probation_s,
         keep_old_s=keep_old_s,
         install=InstallSettings(index_url=index, offline=offline, timeout_s=install_timeout_s),

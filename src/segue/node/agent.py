@@ -94,7 +94,7 @@ class Agent:
                 f"{folders.journal} has a gap ({error}): put back the whole file, or start the node on a new folder"
             ) from error
         self._processes: Processes | None = None
-        self._news = News(server, settings.system)
+        self._news = News(server, settings.system, retry_s=settings.retry_s)
         self._orders = Orders(wake=self._news.wake, where=lambda: log_words(self._at))
         #: The restart that is under way, if somebody waits for it.
         self._under_order: Order | None = None

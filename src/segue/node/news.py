@@ -13,8 +13,7 @@ from segue.wire.client import UpgradeServer
 
 logger = logging.getLogger(__name__)
 
-#: After a failure: seconds until a release is tried again, doubled each time.
-_RETRY_S = 5.0
+#: What failed is tried again after so many seconds at the latest.
 _RETRY_LIMIT_S = 300.0
 
 
@@ -24,11 +23,13 @@ class News:
     Args:
         server: the upgrade server, which is asked what was published.
         system: the node's.
+        retry_s: seconds until what failed is tried again, doubled each time that it fails once more.
     """
 
-    def __init__(self, server: UpgradeServer, system: SystemName) -> None:
+    def __init__(self, server: UpgradeServer, system: SystemName, *, retry_s: float = 5.0) -> None:
         self._server = server
         self._system = system
+        self._retry_s = retry_s
         self._newest = Version(0)
         self._retry_at = 0.0
         self._tried = Version(0)
@@ -59,7 +60,7 @@ class News:
             tried: the newest release that is put off.
         """
         self._tried = tried
-        wait_s = min(_RETRY_S * 2.0 ** min(failures - 1, 10), _RETRY_LIMIT_S) if failures else 0.0
+        wait_s = min(self._retry_s * 2.0 ** min(failures - 1, 10), _RETRY_LIMIT_S) if failures else 0.0
         self._retry_at = time.monotonic() + wait_s
 
     @property

@@ -15,6 +15,8 @@ from segue.node.requirements import InstallSettings
 
 #: gRPC counts a message's bytes in 31 bits.
 _MESSAGE_LIMIT_MIB = 2047
+#: Seconds that cannot be none.
+_POSITIVE = ("poll_s", "max_connection_age_s", "park_limit_s", "quiesce_timeout_s", "transform_timeout_s", "retry_s")
 #: Python and what it imports of Segue and gRPC take about 40 MiB.
 _LEAST_TRANSFORM_MEMORY_MIB = 64
 
@@ -52,6 +54,7 @@ class NodeSettings:
         park_mib: how much their requests may hold, all together, in MiB.
         stream_grace_s: seconds that streams have to end by themselves when the node goes away; 0 for none.
         drain_limit_s: seconds that a process that was replaced forwards calls, at most.
+        retry_s: seconds after a failure until the release is tried again; twice as many after each further one.
     """
 
     server_url: str
@@ -78,6 +81,7 @@ class NodeSettings:
     listen: tuple[str, ...] = ()
     tls: TlsFiles = field(default_factory=TlsFiles)
     hand_over: HandOver = HandOver.AUTO
+    retry_s: float = 5.0
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -93,7 +97,7 @@ class NodeSettings:
         read_address(self.address)
         assert self.addresses
         unlabelled_default(self.unlabelled)
-        for name in ("poll_s", "max_connection_age_s", "park_limit_s", "quiesce_timeout_s", "transform_timeout_s"):
+        for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise OperatorError(f"{name} is {getattr(self, name)}: it must be more than 0 seconds")
         for name in ("retries", "probation_s", "keep_old_s"):

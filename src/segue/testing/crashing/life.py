@@ -15,7 +15,6 @@ from typing import Any
 from segue import journey
 from segue.journey import Phase
 from segue.model.clock import SystemClock
-from segue.node import news
 from segue.node.agent import run_agent
 from segue.node.execute import Executor
 from segue.node.journal import Journal
@@ -26,8 +25,6 @@ from segue.testing.crashing.points import Moment, Point, Step, Victim, is_next, 
 #: Between two looks for a victim that is not there yet.
 _LOOK_S = 0.002
 _LOOK_ON_S = 0.02
-#: Until what failed is tried again, the first time: the crash of a process counts as a failure.
-_RETRY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +231,6 @@ def live(order: Order) -> None:
         SegueError: the agent ended by itself.
     """
     os.environ[processes.MARK] = str(order.trial)
-    news._RETRY_S = _RETRY_S
     _wrap(_Crashes(order))
     settings = NodeSettings(**{**order.settings, "state": order.trial / "state"})
     asyncio.run(run_agent(settings, SystemClock()))

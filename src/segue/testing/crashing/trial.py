@@ -72,6 +72,7 @@ class Trial:
         settings = {
             "server_url": self._url, "system": SYSTEM, "class_name": STORE, "node_id": NODE, "address": self.address,
             "poll_s": 0.1, "max_connection_age_s": 1.0,
+            "retry_s": 0.2,  # the crash of a process counts as a failure
         }  # fmt: skip
         order = Order(trial=self.folder, settings=settings, points=points, delays_s=delays_s, looks=self._plan.looks)
         while not self._ending:
