@@ -73,7 +73,7 @@ EVENTS: dict[type[j.Event], SearchStrategy[j.Event]] = {
     },
     j.Disproven: st.builds(j.Disproven, reason=REASONS, answered=st.just(False), final=st.booleans())
     | st.builds(j.Disproven, reason=REASONS, answered=st.just(True), final=st.just(True)),
-    j.FirstStartFailed: st.builds(j.FirstStartFailed, reason=REASONS),
+    j.FirstStartFailed: st.builds(j.FirstStartFailed, reason=REASONS, final=st.booleans()),
 }
 
 

@@ -52,9 +52,11 @@ class FirstStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstStartFailed:
-    """A node that never ran before could not start."""
+    """A node that never ran before could not start; `final`: the agent ends, and does not try again by itself."""
 
     reason: str
+    final: bool = True
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

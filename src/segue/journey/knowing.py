@@ -195,7 +195,8 @@ def not_learnt(journey: Journey, event: Any) -> Journey:
 
 def first_start_failed(journey: Journey, event: on.FirstStartFailed) -> Journey:
     """Note why the node did not start."""
-    return replace(_count(journey, journey.learnt), learning=(), failure=event.reason)
+    failed = _count(journey, journey.learnt)
+    return replace(failed, learning=(), failure=event.reason, failure_details=event.details)
 
 
 def future_lost(journey: Journey, event: on.FutureLost) -> Journey:

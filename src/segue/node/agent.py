@@ -197,7 +197,7 @@ class Agent:
             self._answer_order(event)
         if isinstance(event, journey.Committed | journey.FirstStarted):
             self._upkeep.look()
-        if isinstance(event, journey.FirstStartFailed):
+        if isinstance(event, journey.FirstStartFailed) and event.final:
             raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
         if (self._at.failed, self._at.failures) != (before.failed, before.failures):
             self._news.put_off(self._at.failures, _tried(before))

@@ -153,14 +153,19 @@ class Executor:
         try:
             started = journey.FirstStarted(object_version=self._placement.first(releases))
         except FAILURES as error:
-            return journey.FirstStartFailed(reason=reason_of(error))
+            return self._first_start_failed(error, at)
         first, _ = journey.advance(at, started)
         try:
             await self._processes.serve(first)
         except FAILURES as error:
             await self._processes.end(first.generation)
-            return journey.FirstStartFailed(reason=reason_of(error))
+            return self._first_start_failed(error, at)
         return started
+
+    def _first_start_failed(self, error: Exception, at: journey.Journey) -> journey.FirstStartFailed:
+        """Return the event; final is what the release's own code did, and what happened too often: somebody must act."""
+        failure = self._failure(error, at)
+        return journey.FirstStartFailed(**{**failure, "final": failure["final"] or isinstance(error, ReleaseError)})
 
     async def _install_future(self, release: Announcement, at: journey.Journey) -> journey.Event:
         try:

@@ -32,7 +32,6 @@ class Way:
         target: the version that it must reach; all releases up to it are published.
         first: where it is crashed in any case, since that is what makes it this way.
         crashed: of the steps of the way, those that crashes are about.
-        may_end: whether an agent may end by itself on it, and is started again.
     """
 
     name: str
@@ -40,11 +39,10 @@ class Way:
     target: Version
     first: tuple[Point, ...] = ()
     crashed: Callable[[Sequence[Step]], Sequence[Step]] = field(default=_all)
-    may_end: bool = False
 
 
 WAYS = (
-    Way(name="first-start", ran=Version(0), target=Version(1), may_end=True),
+    Way(name="first-start", ran=Version(0), target=Version(1)),
     Way(name="upgrade", ran=Version(1), target=Version(2)),
     Way(name="setback", ran=Version(1), target=Version(2), first=(SETBACK,), crashed=_given_up),
 )
