@@ -86,6 +86,21 @@ class Rig:
 
 
 @asynccontextmanager
+async def prepared(folder: Path, settings: LocalSettings) -> AsyncIterator[Rig]:
+    """Run the upgrade server of a system, with nothing published and no node started, until the context is left.
+
+    Args:
+        folder: an empty folder.
+        settings: what the nodes have in common.
+    """
+    local = LocalSystem(folder, settings)
+    async with local, UpgradeServer(local.url) as server:
+        await local.start_server()
+        await local.until_listening()
+        yield Rig(local, server, settings)
+
+
+@asynccontextmanager
 async def rigged(folder: Path, settings: LocalSettings, release: Path) -> AsyncIterator[Rig]:
     """Run a system whose nodes all serve `release`, until the context is left.
 
@@ -94,14 +109,9 @@ async def rigged(folder: Path, settings: LocalSettings, release: Path) -> AsyncI
         settings: what the nodes have in common.
         release: the folder of a release of version 1.
     """
-    local = LocalSystem(folder, settings)
-    async with local, UpgradeServer(local.url) as server:
-        rig = Rig(local, server, settings)
-        await local.start_server()
-        bundle = await local.build(release)
-        await local.until_listening()
-        await local.publish(bundle)
-        await local.start_nodes()
+    async with prepared(folder, settings) as rig:
+        await rig.publish(release)
+        await rig.local.start_nodes()
         await rig.until_serving(1)
         yield rig
 
