@@ -398,3 +398,13 @@ async def test_parked_calls_are_limited_as_the_operator_says(spawn: Spawn, stage
         await up(host, stage)
         codes = sorted([(await call.code()).name for call in calls])
         assert codes == ["OK", "OK", "UNAVAILABLE"]
+
+
+async def test_a_start_that_is_given_up_leaves_no_process(plan: HostPlan) -> None:
+    """Nobody would know of it, as it has not come up yet."""
+    async with asyncio.TaskGroup() as tasks:  # which waits for the ends of all that was started
+        starting = tasks.create_task(Hosts(tasks).spawn(plan, 1))
+        while not any("_reap" in repr(task) for task in asyncio.all_tasks()):  # noqa: ASYNC110 - it is there, then
+            await asyncio.sleep(0)
+        starting.cancel()
+    assert starting.cancelled()

@@ -203,9 +203,11 @@ class Hosts:
                 ready = await process.stdout.readline()
         except (TimeoutError, OSError):
             ready = b""
+        except BaseException:
+            _kill(process)  # nobody would know of it
+            raise
         if ready != b"ready\n":
-            with suppress(ProcessLookupError):
-                process.kill()
+            _kill(process)
             raise HostFaultError("the application's process did not come up; its log says why")
         try:
             return HostProcess(generation=generation, control=Path(plan.control), pid=process.pid)
@@ -226,6 +228,11 @@ class Hosts:
                 with suppress(ProcessLookupError):
                     found.append(HostProcess(generation=generation, control=control, pid=pid))
         return found
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
 
 
 async def _reap(process: asyncio.subprocess.Process) -> None:
