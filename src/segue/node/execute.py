@@ -163,7 +163,7 @@ class Executor:
         return started
 
     def _first_start_failed(self, error: Exception, at: journey.Journey) -> journey.FirstStartFailed:
-        """Return the event; final is what the release's own code did, and what happened too often: somebody must act."""
+        """Return the event; final is what the release's own code did, and what happened too often."""
         failure = self._failure(error, at)
         return journey.FirstStartFailed(**{**failure, "final": failure["final"] or isinstance(error, ReleaseError)})
 
