@@ -47,8 +47,9 @@ _SERVES_CURRENT = frozenset(
 )
 #: Phases in which calls wait, but for the transform, which may be long: to report takes the processor from them.
 _IN_PAUSE = frozenset({Phase.STARTING, Phase.HANDING_OVER, Phase.RESTART_STARTING, Phase.RESTART_HANDING_OVER})
-#: Phases whose commands wait for the upgrade server, however long that is away, and do not look after the process.
-_WAITS_FOR_SERVER = frozenset({Phase.FETCHING, Phase.RETURNING})
+#: Phases whose commands may take long, as they wait for the upgrade server, import or install, and do not look after
+#: the process meanwhile.
+_MAY_BE_LONG = frozenset({Phase.FETCHING, Phase.WARMING, Phase.RETURNING, Phase.RESTART_WARMING})
 #: So often in a row a node at rest tries to serve before it looks whether a release, or an order, may help.
 _TRIES = 3
 _NOBODY = Supervisor()
@@ -168,7 +169,7 @@ class Agent:
 
     async def _run(self, command: journey.Command, executor: Executor, processes: Processes) -> journey.Event:
         """Run a command; one that may take long does not keep a process that dies from being started again."""
-        if self._at.phase not in _WAITS_FOR_SERVER:
+        if self._at.phase not in _MAY_BE_LONG:
             return await executor.run(command, self._at)
         async with asyncio.TaskGroup() as meanwhile:
             keeping = meanwhile.create_task(processes.keep(self._at))
@@ -252,7 +253,8 @@ class Agent:
 
     async def _report_once(self, executor: Executor, processes: Processes) -> None:
         gathered = await self._reports.gather((*processes.leaving, *processes.running.values()))
-        serving = processes.running.get(self._at.generation)
+        generation = self._at.generation  # and the next, which is on its probation
+        serving = processes.running.get(generation) or processes.running.get(generation + 1)
         message = heartbeat(
             self._settings,
             self._at,
