@@ -216,7 +216,7 @@ class Disproven:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """The old version serves again."""
+    """The old version serves again; after a restart: or whoever ordered it need not wait until it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 _WARMED_LIMIT = 3
 #: So many ends within its probation show that a new process does not stay.
 _ENDS_LIMIT = 3
+#: After a restart that failed, so often is it tried to have the process from before, or another, back.
+_RESUMES = 3
 
 
 class Executor:
@@ -367,7 +369,8 @@ class Executor:
         await self._processes.end(at.generation + 1)
         for version in abandoned:
             self._folders.discard(self._folders.states(version))
-        await self._processes.bring_back(at)
+        # After a restart nothing hangs on it: whoever ordered that hears how it went, and the node tries on at rest.
+        await self._processes.bring_back(at, tries=_RESUMES if at.phase.is_restart else None)
         return journey.Resumed()
 
     def _commit(self, from_version: Version, through: Sequence[Version]) -> journey.Event:
