@@ -28,8 +28,10 @@ def transform(old: Path, new: Path, context: segue.TransformContext) -> None:
     known = known_names(context.simulation) if context.simulation else {}
     blocks_before, blocks = v1_blocks.Blocks(old), Blocks(new)
     blocks.open()
+    context.progress(items_done=0, items_total=sum(1 for _ in blocks_before))
     with closing(Names(context.past)) as past:
-        for name in blocks_before:
+        for done, name in enumerate(blocks_before):
+            context.progress(items_done=done)
             before = blocks_before.path(name)
             content = before.read_bytes()
             sha1 = hashlib.sha1(content).digest()
