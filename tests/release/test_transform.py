@@ -114,6 +114,12 @@ def test_a_transform_twice_is_a_transform_once(run: Run) -> None:
     assert run(code) == run(code)
 
 
+def test_a_memory_limit_is_the_authors_and_not_that_of_having_all_on_disk(run: Run) -> None:
+    code = "def transform(old, new, context): [(new / str(n)).touch() for n in range(100)]"
+    ended = run(code, memory_mib=64)
+    assert ended.done, ended.err
+
+
 def test_there_need_be_no_simulation(run: Run) -> None:
     code = "def transform(old, new, context): (new / 'made').write_text(str(context.simulation))"
     assert run(code, simulation=None).status == 0

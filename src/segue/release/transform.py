@@ -141,6 +141,8 @@ def run(prepared: Prepared, order: Order, report: Report) -> int:
         raise _explained(prepared, error) from error
     links.close()
     report.tell_progress()
+    if at.memory_mib is not None:
+        _limit_memory(resource.RLIM_INFINITY)  # the stacks of threads that sync are none of the author's memory
     return sum(sync_tree(folder, since=prepared.since) for folder in (at.new, at.past))
 
 
