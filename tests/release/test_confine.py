@@ -126,6 +126,21 @@ def test_what_is_its_own_is_free(abi: int, confined: Confined) -> None:
         assert old == {"file": "kept"}, code
 
 
+@ABIS
+def test_a_thread_from_before_may_link_old_files(abi: int, tmp_path: Path) -> None:
+    """The framework's own, which makes the links that a transform asked for: on every kernel."""
+    code = "import os, sys, threading; from concurrent.futures import ThreadPoolExecutor; from pathlib import Path; "
+    code += "from segue.release.confine import confine; pool = ThreadPoolExecutor(1); os.chdir(sys.argv[1]); "
+    code += "confine(Path('new'), free=(pool.submit(threading.get_ident).result(),), abi=int(sys.argv[2])); "
+    code += "pool.submit(os.link, 'old', 'new/x').result(); os.link('old', 'new/y')"
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old").touch()
+    command = [sys.executable, "-c", code, str(tmp_path), str(abi)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert "Error" in ended.stderr.splitlines()[-1], "this thread is held"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x"], ended.stderr
+
+
 @needs_landlock
 def test_what_lies_in_memory_is_held_too() -> None:
     """State may be below /dev/shm, which is open to writers otherwise."""

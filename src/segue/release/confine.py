@@ -9,7 +9,8 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def landlock_abi() -> int:
     return max(0, _syscall(_SYS_CREATE_RULESET, None, ctypes.c_size_t(0), _CREATE_RULESET_VERSION))
 
 
-def confine(writable: Path, *, abi: int | None = None) -> Guard:
+def confine(writable: Path, *, free: Collection[int] = (), abi: int | None = None) -> Guard:
     """Let this thread, and what it starts from now on, write nowhere but below `writable`, for good.
 
     Files that are open stay as they are. Devices such as /dev/null, and memory under a name (/dev/shm), can be
@@ -56,6 +57,7 @@ def confine(writable: Path, *, abi: int | None = None) -> Guard:
 
     Args:
         writable: a folder that exists.
+        free: identifiers of threads that were started before and stay free; where Python stands guard, others do not.
         abi: do as a kernel with this version of Landlock would have us do; None for the one that it has.
 
     Returns:
@@ -68,7 +70,7 @@ def confine(writable: Path, *, abi: int | None = None) -> Guard:
     # /dev/shm may be the file system that the state lies on.
     folders = [writable] if writable.resolve().is_relative_to(_SHARED_MEMORY) else [writable, _SHARED_MEMORY]
     if abi < _ABI_TRUNCATE:
-        sys.addaudithook(_hook(folders))
+        sys.addaudithook(_hook(folders, frozenset(free)))
     if abi < _ABI_REFER:
         return Guard.PYTHON
     _restrict(folders, abi)
@@ -134,7 +136,7 @@ _WRITES: dict[str, tuple[tuple[int, int | None], ...]] = {
 }
 
 
-def _hook(folders: Iterable[Path]) -> Callable[[str, tuple[Any, ...]], None]:
+def _hook(folders: Iterable[Path], free: frozenset[int]) -> Callable[[str, tuple[Any, ...]], None]:
     allowed = tuple(os.path.realpath(folder) for folder in folders)
     devices = frozenset(map(str, _DEVICES))
 
@@ -148,6 +150,8 @@ def _hook(folders: Iterable[Path]) -> Callable[[str, tuple[Any, ...]], None]:
         parent, name = os.path.split(os.path.abspath(text))
         found = os.path.join(os.path.realpath(parent), name)
         if found in devices or any(found == folder or found.startswith(f"{folder}/") for folder in allowed):
+            return
+        if threading.get_ident() in free:
             return
         raise PermissionError(errno.EACCES, "Permission denied: only the new folders can be written", text)
 

@@ -15,6 +15,7 @@ import resource
 import shutil
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,10 +77,11 @@ def prepare(preparation: Preparation) -> Prepared:
     since = os.open(preparation.work, os.O_RDONLY)
     os.environ["TMPDIR"], tempfile.tempdir = str(preparation.scratch), None
     unconfined = ThreadPoolExecutor(1)
-    unconfined.submit(int).result()  # its thread is there before the confinement, which binds this one
+    # Its thread is there before the confinement, which binds this one.
+    free = unconfined.submit(threading.get_ident).result()
     if preparation.memory_mib is not None:
         _limit_memory(preparation.memory_mib << 20)
-    guard = confine(preparation.work)
+    guard = confine(preparation.work, free=(free,))
     version, reference = preparation.version, preparation.transform
     before = preparation.previous
     previous = LoadedRelease(before, preparation.previous_version) if before is not None else None
