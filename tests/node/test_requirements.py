@@ -70,6 +70,24 @@ async def test_nothing_is_done_where_nothing_is_required(tmp_path: Path) -> None
     assert left(tmp_path) == []
 
 
+@pytest.mark.parametrize("how", ["environment", "file"])
+async def test_what_is_installed_lies_in_the_release(
+    how: str, release: Callable[..., Path], index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where the operator has uv link to its cache, which is removed here, or is another's to change."""
+    index.add(LIB)
+    (tmp_path / "uv.toml").write_text('link-mode = "symlink"\n')
+    if how == "environment":
+        monkeypatch.setenv("UV_LINK_MODE", "symlink")
+    else:
+        monkeypatch.setenv("UV_CONFIG_FILE", str(tmp_path / "uv.toml"))
+    folder = release([LIB], [])
+    await install_requirements(folder, InstallSettings(index_url=index.url))
+    found = folder / ".requirements" / "lib" / "data.txt"
+    assert found.read_text() == "here"
+    assert not found.is_symlink()
+
+
 async def test_wheels_of_the_bundle_are_installed_without_a_network(
     release: Callable[..., Path], index: Index, nowhere: str
 ) -> None:

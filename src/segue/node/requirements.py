@@ -171,6 +171,8 @@ async def _run(job: _Job, options: Sequence[str], environment: Mapping[str, str]
         _uv(), "pip", "install", "--target", str(job.work / "target"), "--requirements",
         str(job.work / REQUIREMENTS_NAME), "--require-hashes", "--no-deps", "--only-binary", ":all:", "--python",
         sys.executable, "--no-python-downloads", "--color", "never", "--no-progress", *options,
+        # Never symbolic links, which an operator may have chosen: the cache goes, or is changed.
+        "--link-mode", "hardlink",
     ]  # fmt: skip
     with tempfile.TemporaryFile() as said:
         # Not in the agent's folder: uv would take settings from a project that happens to be there.
