@@ -1,12 +1,15 @@
 """Systems of real processes: the block store on loopback, and callers of both its versions in the test's process."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from segue.cli import app
 from segue.layer.grpc_channel import labelled_channel
 from segue.local import LocalSettings
 from segue.model.ids import ClassName, SystemName, Version
@@ -75,3 +78,20 @@ def calling(releases: dict[int, Path]) -> Iterator[Callable[[int, str], Abstract
     yield call
     for release in loaded.values():
         release.unload()
+
+
+#: Runs a command of `segue` with these arguments, and returns what it printed.
+Segue = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+def segue() -> Segue:
+    """Runs `segue` in this process, in a terminal that is wide enough for every line."""
+
+    async def run(*arguments: str) -> str:
+        ended = await asyncio.to_thread(CliRunner().invoke, app, arguments, env={"COLUMNS": "1000"})
+        if ended.exception:
+            raise ended.exception
+        return ended.output
+
+    return run
