@@ -58,6 +58,8 @@ class Processes:
         self.running: dict[int, HostProcess] = {}
         #: Processes that were replaced and still forward calls, oldest first.
         self.leaving: list[HostProcess] = []
+        #: Processes that were told to end, until they are gone: they may have the state open till then.
+        self._ending: list[HostProcess] = []
         #: Ends of a process in service that nobody ordered.
         self.crashes = 0
         self._in_a_row = 0
@@ -87,6 +89,7 @@ class Processes:
         """
         host = self.running.get(at.generation)
         if host is None:
+            await self.end(at.generation)
             try:
                 host = await self._hosts.spawn(self._placement.host_plan(at), at.generation)
             except FAILURES:
@@ -209,14 +212,20 @@ class Processes:
                 await asyncio.sleep(1.0)
 
     async def end(self, generation: int) -> None:
-        """End the process of `generation`, if there is one; when this returns, it is gone."""
+        """End the process of `generation`, if there is one; when this returns, it is gone.
+
+        So is one whose end was cancelled before it was gone.
+        """
         host = self.running.pop(generation, None)
         if host is not None:
-            await host.end()
+            self._ending.append(host)
+        for ending in [one for one in self._ending if one.generation == generation]:
+            await ending.end()
+            self._ending.remove(ending)
 
     async def end_all(self) -> None:
         """End every process, since nobody would look after them; an end that is cancelled kills them."""
-        hosts = (*self.running.values(), *self.leaving)
+        hosts = (*self.running.values(), *self.leaving, *self._ending)
         self.running.clear()  # these ends are ordered
         try:
             async with asyncio.TaskGroup() as ends:
