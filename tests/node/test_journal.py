@@ -1,6 +1,7 @@
 """What is in the journal when `append` returns is there after a crash; what was cut short is not."""
 
 import json
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue import journey
-from segue.errors import OperatorError
+from segue.errors import OperatorError, PeerError
 from segue.model.ids import ContentHash, Version
 from segue.model.release import Announcement
 from segue.node.journal import Journal, decode, encode
+from segue.testing.disks import fill, small_disk
 
 RELEASE = Announcement(version=Version(2), sha256=ContentHash("ab" * 32), size_bytes=1234)
 AT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
@@ -106,3 +108,33 @@ def test_a_line_that_is_no_event_is_refused_with_its_place(tmp_path: Path, line:
     path.write_text(f'{{"event": "Fetched"}}\n{line}\n')
     with pytest.raises(OperatorError, match="line 2"):
         Journal(path)
+
+
+def test_a_disk_that_is_full_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    """And what did not go there goes there when there is room."""
+    with ExitStack() as opened:
+        try:
+            opened.enter_context(small_disk(tmp_path, 1))
+        except PermissionError as error:
+            pytest.skip(str(error))
+        journal = Journal(tmp_path / "journal.jsonl")
+        opened.callback(journal.close)
+        fill(tmp_path / "somebody's")
+        events = [EVENTS[0]] * 100  # more than have room on the journal's last page
+        with pytest.raises(PeerError, match="the disk is full"):
+            append(journal, events)
+        kept = len(journal.events)
+        assert journal.events == read_back(tmp_path) == events[:kept]
+        (tmp_path / "somebody's").unlink()
+        journal.append(EVENTS[1])
+        assert journal.events == read_back(tmp_path) == [*events[:kept], EVENTS[1]]
+
+
+def append(journal: Journal, events: list[journey.Event]) -> None:
+    for event in events:
+        journal.append(event)
+
+
+def read_back(folder: Path) -> list[journey.Event]:
+    with closing(Journal(folder / "journal.jsonl")) as journal:
+        return journal.events

@@ -162,7 +162,7 @@ class Agent:
         while True:
             down = self._at.phase in _SERVES_CURRENT and not await self._serve(executor, processes)
             for command in journey.pending(self._at):
-                self._record(await self._run(command, executor, processes))
+                await self._record(await self._run(command, executor, processes))
                 break
             else:
                 await self._rest(processes.next_wait_s if down else None)
@@ -185,9 +185,9 @@ class Agent:
             await executor.install_lost(host, self._at)
         return host is not None
 
-    def _record(self, event: journey.Event) -> None:
+    async def _record(self, event: journey.Event) -> None:
         """Put the event into the journal, and only then follow it."""
-        self._journal.append(event)
+        await self._keep(event)
         before = self._at
         self._at, _ = journey.advance(self._at, event)
         logger.info("%s (%s)", log_words(self._at), type(event).__name__)
@@ -203,12 +203,22 @@ class Agent:
         if (self._at.failed, self._at.failures) != (before.failed, before.failures):
             self._news.put_off(self._at.failures, _tried(before))
 
+    async def _keep(self, event: journey.Event) -> None:
+        """Have the event in the journal, as soon as the disk has room for it; what serves, serves on meanwhile."""
+        while True:
+            try:
+                self._journal.append(event)
+                return
+            except PeerError as error:
+                logger.error("%s: make room; it is tried again", error)
+                await asyncio.sleep(error.retry_after_s)
+
     async def _rest(self, limit_s: float | None) -> None:
         """Wait until something is new, and enter it; `limit_s` is when to try again to serve."""
         await self._news.wait(limit_s)
         event = await self._next(self._at)
         if event:
-            self._record(event)
+            await self._record(event)
 
     async def _next(self, at: journey.Journey) -> journey.Event | None:
         """Return what there is to do next for a node that is at rest or waits: an order, or a release that it wants."""

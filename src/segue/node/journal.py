@@ -5,6 +5,7 @@ its command is issued again.
 """
 
 import dataclasses
+import errno
 import json
 import os
 import typing
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segue import journey
-from segue.errors import OperatorError
+from segue.errors import OperatorError, PeerError
 from segue.model.release import Announcement
 from segue.release.durable import sync_path
 
@@ -33,16 +34,30 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.events: list[journey.Event] = []
-        whole = self._read()
-        self._file = path.open("ab")
-        self._file.truncate(whole)
+        self._whole = self._read()
+        self._file = path.open("ab", buffering=0)
+        self._file.truncate(self._whole)
         sync_path(path.parent)
 
     def append(self, event: journey.Event) -> None:
-        """Put `event` on disk: when this returns, no crash undoes it."""
-        self._file.write(json.dumps(encode(event)).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Put `event` on disk: when this returns, no crash undoes it.
+
+        Raises:
+            PeerError: the disk is full. The journal is as it was; the event can be put there when there is room.
+            OSError: the disk does not take it for another reason: what is on it is not certain.
+        """
+        line = json.dumps(encode(event)).encode() + b"\n"
+        try:
+            written = self._file.write(line)
+            if written < len(line):  # there was room for so much
+                self._file.write(line[written:])
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._file.truncate(self._whole)
+            raise PeerError(f"{self._path}: the disk is full, and what happened to the node must go there") from error
+        self._whole += len(line)
         self.events.append(event)
 
     def close(self) -> None:
