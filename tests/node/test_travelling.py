@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -248,6 +250,25 @@ async def test_a_node_takes_in_what_comes_while_it_waits(traveller: Traveller) -
     assert (await traveller.traces((4,)))[4] == ["at-1"]  # what version 5's simulation kept went to its transform
     async with traveller.calling(1) as caller:
         assert await caller.read("apples") == 1
+
+
+async def test_a_disk_that_got_full_meanwhile_leaves_no_process(
+    traveller: Traveller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the transform that was started early, and that does not run."""
+    await traveller.publish(1)
+    await traveller.learn()
+    await traveller.publish(2)
+    await traveller.learn()
+    while traveller.at.phase is not Phase.TRANSFORMING:
+        await traveller.step()
+    making = tmp_path / "state" / "making"
+    assert list(making.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    while traveller.at.phase in (Phase.TRANSFORMING, Phase.RESUMING):
+        await traveller.step()
+    assert "MiB free" in (traveller.at.failure or "")
+    assert list(making.iterdir()) == []
 
 
 async def test_a_number_that_is_carried_costs_nothing(traveller: Traveller) -> None:

@@ -261,6 +261,8 @@ class Executor:
         for version, task in list(tasks.items())[:_WARMED_LIMIT]:
             warmed = self._warmed.get(version)
             if not self._folders.states(version).exists() and not (warmed and warmed.alive):
+                if warmed is not None:
+                    await warmed.end()
                 self._warmed[version] = await warm_transform(task, making=self._folders.making, limits=self._limits)
 
     def _check_disk(self, task: TransformTask, state_bytes: int | None = None) -> int:
@@ -289,7 +291,6 @@ class Executor:
 
     async def _transform(self, release: Announcement, at: journey.Journey) -> journey.Event:
         task = self._placement.transform_tasks(at)[release.version]
-        warmed = self._warmed.pop(release.version, None)
         try:
             if not self._folders.states(release.version).exists():
                 self._check_disk(task, self._state_bytes)
@@ -298,7 +299,7 @@ class Executor:
                 making=self._folders.making,
                 states=self._folders.states(release.version),
                 limits=self._limits,
-                warmed=warmed,
+                warmed=self._warmed.pop(release.version, None),
                 on_progress=self._note,
             )
         except FAILURES as error:
