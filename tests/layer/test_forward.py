@@ -8,6 +8,7 @@ import grpc.aio
 import pytest
 
 from segue.layer.chain import Chain
+from segue.layer.grpc_forwarding import Forwarding
 from segue.layer.grpc_refusal import RefusalReason, refusal_of
 from segue.layer.grpc_server import Dispatch, InFlight
 from segue.layer.label import Newest
@@ -230,6 +231,23 @@ async def test_a_successor_that_comes_late(
     successor.show(chain(kinds("new"), current=1))
     dispatch.forward(connect(await serve(successor)))
     assert await call == b"new:a"
+
+
+async def test_a_successor_that_has_just_gone(
+    address: str, dispatch: Dispatch, successor: Dispatch, serve: Serve, connect: Connect, chain: MakeChain, kinds: Any,
+    until: Until, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A call that came before its end was noticed goes to the next successor, and does not wait for the first."""
+    dispatch.forward(connect("127.0.0.1:1"))
+    client: Any = connect(address, 1)
+    monkeypatch.setattr(Forwarding, "is_reached", True)
+    call = client.unary_unary("/toy.Kinds/Unary")(b"a")
+    await until(lambda: dispatch.in_flight.forwarded == 1)
+    assert dispatch.in_flight.parked == 0
+    successor.show(chain(kinds("new"), current=1))
+    dispatch.forward(connect(await serve(successor)))
+    assert await call == b"new:a"
+    await until(lambda: dispatch.in_flight.forwarded == 0)
 
 
 async def test_a_second_successor(

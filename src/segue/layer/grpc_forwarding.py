@@ -26,6 +26,8 @@ class Forwarding:
         self._parked = parked
         self._successor: grpc.aio.Channel | None = None
         self._gates: dict[grpc.aio.Channel, Gate] = {}
+        #: How many of the calls that are relayed wait, and are counted there.
+        self._waiting = 0
 
     @property
     def successor(self) -> grpc.aio.Channel | None:
@@ -34,8 +36,8 @@ class Forwarding:
 
     @property
     def calls(self) -> int:
-        """How many calls another process has through this one."""
-        return sum(stay.is_settled for gate in self._gates.values() for stay in gate.stays)
+        """How many calls another process has through this one, or is about to get."""
+        return sum(len(gate.stays) for gate in self._gates.values()) - self._waiting
 
     @property
     def is_reached(self) -> bool:
@@ -97,10 +99,14 @@ class Forwarding:
         waits = is_full = False
 
         def sent() -> None:
-            nonlocal waits
             stay.is_settled = True
+            go_on()
+
+        def go_on() -> None:
+            nonlocal waits
             if waits:
                 waits = False
+                self._waiting -= 1
                 self._parked.leave(call.waiting)
 
         def full() -> None:
@@ -110,6 +116,7 @@ class Forwarding:
 
         if not call.is_reached:
             self._parked.enter(call.waiting)
+            self._waiting += 1
             waits = True
         gate.enter()
         call.waiting.on_full = full
@@ -125,8 +132,7 @@ class Forwarding:
         finally:
             call.waiting.reset()
             gate.leave()
-            if waits:
-                self._parked.leave(call.waiting)
+            go_on()
 
     def __repr__(self) -> str:
         return f"Forwarding({self.calls} calls, {'reached' if self.is_reached else 'not reached'})"

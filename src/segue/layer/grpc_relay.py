@@ -37,7 +37,7 @@ class Onward:
             begun with; it is only taken once it was sent.
         unary_reply: whether the reply is returned, and not written.
         waiting: what it holds as long as it cannot be sent.
-        is_reached: whether the other process can be reached now.
+        is_reached: whether the other process can be reached now, as far as is known.
     """
 
     method: str
@@ -64,8 +64,6 @@ async def relay(channel: grpc.aio.Channel, given: Onward, stay: Stay, sent: Call
         The reply's bytes if the call has one reply, else None.
     """
     context = given.ahead
-    if given.is_reached:
-        sent()
     # On the wire all four kinds are streams of bytes, so one kind serves them all.
     make_call: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(given.method)
     call = make_call(
@@ -75,10 +73,10 @@ async def relay(channel: grpc.aio.Channel, given: Onward, stay: Stay, sent: Call
         wait_for_ready=True,
     )
     try:
-        if not given.is_reached:
-            with suppress(grpc.aio.AioRpcError):  # its status is passed on as any other
-                await call.wait_for_connection()
-            sent()
+        # Also where the other end can be reached: it may have gone, and nobody has noticed yet.
+        with suppress(grpc.aio.AioRpcError):  # its status is passed on as any other
+            await call.wait_for_connection()
+        sent()
         reply = await _replies(call, context, given.unary_reply, stay)
         await _status(call, context)
         return reply
