@@ -143,12 +143,25 @@ def test_a_change_that_fails_leaves_nothing(
     assert not list(tmp_path.glob("new.db*"))
 
 
-def test_a_function_cannot_end_the_transaction(make: Make, tmp_path: Path, context: TransformContext) -> None:
-    """It may try things in savepoints."""
+def _commit(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM book")
+    connection.commit()
 
-    def commit(connection: sqlite3.Connection) -> None:
+
+def _leave(connection: sqlite3.Connection) -> None:
+    with connection:
         connection.execute("DELETE FROM book")
-        connection.commit()
+
+
+def _run_script(connection: sqlite3.Connection) -> None:
+    connection.executescript("DELETE FROM book")
+
+
+@pytest.mark.parametrize("change", [_commit, _leave, _run_script])
+def test_a_function_cannot_end_the_transaction(
+    change: Callable[[sqlite3.Connection], None], make: Make, tmp_path: Path, context: TransformContext
+) -> None:
+    """It may try things in savepoints."""
 
     def tried(connection: sqlite3.Connection) -> None:
         connection.execute("SAVEPOINT a")
@@ -157,8 +170,8 @@ def test_a_function_cannot_end_the_transaction(make: Make, tmp_path: Path, conte
         connection.execute("RELEASE a")
 
     old = make()
-    with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
-        transform_sqlite(old, tmp_path / "new.db", commit, context=context)
+    with pytest.raises(ReleaseError, match="ends a transaction, which is begun and ended for it: leave out"):
+        transform_sqlite(old, tmp_path / "new.db", change, context=context)
     assert not list(tmp_path.glob("new.db*"))
     transform_sqlite(old, tmp_path / "new.db", tried, context=context)
     assert rows(tmp_path / "new.db", "SELECT count(*) FROM book") == [(2,)]

@@ -205,7 +205,7 @@ def _changed(connection: sqlite3.Connection, change: Change, before: _Checking, 
     connection.execute("BEGIN IMMEDIATE")
     connection.set_authorizer(_refuse_transactions if statements is None else _refuse_all_of_transactions)
     if callable(change):
-        change(connection)
+        _call(change, connection)
     else:
         _execute(connection, statements or [], context)
     connection.set_authorizer(None)
@@ -222,6 +222,18 @@ def _changed(connection: sqlite3.Connection, change: Change, before: _Checking, 
         )
     connection.execute("COMMIT")
     _pragma(connection, "main.journal_mode = DELETE")
+
+
+def _call(change: Callable[[sqlite3.Connection], None], connection: sqlite3.Connection) -> None:
+    try:
+        change(connection)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_AUTH:
+            raise
+        raise ReleaseError(
+            "the change of a database begins or ends a transaction, which is begun and ended for it: leave out "
+            "`with connection`, commit, rollback and executescript; savepoints are free"
+        ) from error
 
 
 def _execute(connection: sqlite3.Connection, statements: Sequence[str], context: TransformContext) -> None:
