@@ -70,6 +70,16 @@ async def test_nothing_is_done_where_nothing_is_required(tmp_path: Path) -> None
     assert left(tmp_path) == []
 
 
+async def test_what_a_crash_left_at_the_end_is_gone(release: Callable[..., Path]) -> None:
+    """All is installed; only what was needed for that is still there."""
+    folder = release([LIB], [LIB])
+    await install_requirements(folder, OFFLINE)
+    for name in (".requirements.cache", ".requirements.partial-x"):
+        (folder / name / "target").mkdir(parents=True)
+    await install_requirements(folder, OFFLINE)
+    assert left(folder) == [".requirements"]
+
+
 @pytest.mark.parametrize("how", ["environment", "file"])
 async def test_what_is_installed_lies_in_the_release(
     how: str, release: Callable[..., Path], index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -100,13 +100,16 @@ async def install_requirements(release: Path, settings: InstallSettings) -> None
 
 async def _install(place: Path, wheels: Sequence[Path], settings: InstallSettings) -> None:
     lock, target = place / REQUIREMENTS_NAME, place / INSTALLED
-    if target.exists() or not lock.exists():
+    if not lock.exists():
+        return
+    for left_by_a_crash in place.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(left_by_a_crash, ignore_errors=True)
+    if target.exists():
+        shutil.rmtree(place / _CACHE, ignore_errors=True)  # a crash may have come before
         return
     requirements = parse_requirements(lock.read_bytes(), str(lock))
     if not requirements:
         return
-    for left_by_a_crash in place.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(left_by_a_crash, ignore_errors=True)
     # A uv that outlived an agent that was killed still writes to the folder that it was given.
     work = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=place))
     try:
