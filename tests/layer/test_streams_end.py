@@ -98,7 +98,7 @@ class Odd:
     async def down(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
         self.inside += 1
         try:
-            yield b"begun"
+            yield b"x" * 10_000_000 if request == b"large" else b"begun"
             await self.wait(request, context)
         finally:
             self.inside -= 1
@@ -161,6 +161,20 @@ async def test_a_method_that_does_not_end(odd: tuple[Odd, Any], dispatch: Dispat
     instance.release.set()
     await ended(call)
     await dispatch.quiesce(5, streams_s=0)
+
+
+async def test_a_caller_that_does_not_take_the_first_reply(
+    odd: tuple[Odd, Any], dispatch: Dispatch, until: Until
+) -> None:
+    """It is larger than the caller's end allows: it has a moment, and does not hold up the upgrade."""
+    instance, down = odd
+    call = down(b"large")
+    await until(lambda: instance.inside == 1)
+    await asyncio.sleep(0.1)  # for gRPC's buffers to fill, or else this shows less
+    await dispatch.quiesce(5, streams_s=0)
+    assert (instance.inside, dispatch.in_flight.clients) == (0, 0)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await rest(call)
 
 
 async def test_a_caller_that_does_not_read(odd: tuple[Odd, Any], dispatch: Dispatch, until: Until) -> None:

@@ -16,6 +16,9 @@ from segue.layer.gate import Gates
 #: node's call which needs such a stream here. Shorter, and streams are begun in vain; longer, and the pause is longer
 #: where two nodes go quiet at once.
 _RELIEF_S = 1.0
+#: So long a stream may be in the midst of its first reply when it is told to end. Shorter, and a caller on a slow line
+#: is cut off without a status; longer, and one who does not take that reply holds up the upgrade longer.
+_HELD_S = 1.0
 
 
 async def go_quiet(
@@ -39,7 +42,7 @@ async def go_quiet(
     for gates in (clients, nodes):
         gates.close_to_streams()
     changed()
-    await _streams_ended_by_themselves((clients, nodes), streams_s)
+    await _streams_ended((clients, nodes), streams_s)
     try:
         async with asyncio.timeout(timeout_s):
             await _no_streams(clients, nodes)
@@ -51,7 +54,7 @@ async def go_quiet(
             changed()
             await nodes.unary_emptied()
             if were_let_in:
-                await _streams_ended_by_themselves((nodes,), streams_s)
+                await _streams_ended((nodes,), streams_s)
             await _no_streams(nodes)
     except TimeoutError:
         raise TimeoutError(
@@ -62,7 +65,7 @@ async def go_quiet(
     return since
 
 
-async def _streams_ended_by_themselves(all_gates: tuple[Gates, ...], streams_s: float) -> None:
+async def _streams_ended(all_gates: tuple[Gates, ...], streams_s: float) -> None:
     try:
         async with asyncio.timeout(streams_s):
             for gates in all_gates:
@@ -74,6 +77,9 @@ async def _streams_ended_by_themselves(all_gates: tuple[Gates, ...], streams_s: 
 async def _no_streams(*all_gates: Gates) -> None:
     for gates in all_gates:
         gates.end_streams()
+    await _streams_ended(all_gates, _HELD_S)
+    for gates in all_gates:
+        gates.end_streams()  # those too that are held, as their callers do not take the first reply
     for gates in all_gates:
         await gates.streams_emptied()
 

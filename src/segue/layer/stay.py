@@ -65,7 +65,7 @@ class Stay:
             self._task.get_loop().call_soon(self._cancel)
 
     def _cancel(self) -> None:
-        if self in self._stays:
+        if self in self._stays and not self._cancels:  # it may have been ended again since that was asked for
             self._cancels += 1
             self._task.cancel()
 
