@@ -86,7 +86,7 @@ class Traveller:
         """Enter the release that the node wants next, and go on until that is learnt."""
         learned = await self.news.next(self.at)
         assert learned is not None
-        self._record(learned)
+        self.enter(learned)
         while self.at.learning:
             await self.step()
 
@@ -97,7 +97,7 @@ class Traveller:
         answer = await self.executor.run(command, self.at)
         if self._twice:
             answer = await self.executor.run(command, self.at)
-        self._record(answer)
+        self.enter(answer)
 
     async def upgrade(self) -> None:
         """Go through the attempt that waits for its permit, to its end."""
@@ -139,7 +139,8 @@ class Traveller:
                 found[version] = (await caller.trace())[1]
         return found
 
-    def _record(self, event: journey.Event) -> None:
+    def enter(self, event: journey.Event) -> None:
+        """Have something happen to the node."""
         self.at, _ = journey.advance(self.at, event)
 
 
@@ -386,3 +387,23 @@ async def test_a_future_that_comes_back_late_does_not_go_by_what_it_kept(
     wrong.write_text(right)
     await traveller.bring_back()
     assert await traveller.traces((2,)) == {2: []}
+
+
+async def test_nobody_has_the_state_open_while_it_is_transformed(traveller: Traveller, tmp_path: Path) -> None:
+    """A process that cannot be asked is not thought to be gone: it is made to be."""
+    await traveller.publish(1)
+    await traveller.learn()
+    await traveller.publish(2)
+    await traveller.learn()
+    while traveller.at.phase is not Phase.QUIESCING:
+        await traveller.step()
+    old = traveller.processes.running[traveller.at.generation]
+    (tmp_path / "state" / "run" / f"{old.generation}.control").unlink()
+    await traveller.add(1, "acknowledged")
+    await traveller.step()
+    assert traveller.at.phase is Phase.TRANSFORMING
+    async with asyncio.timeout(5):  # it would serve on
+        await old.ended()
+    await traveller.upgrade()
+    async with traveller.calling(2) as caller:
+        assert await caller.read("acknowledged") == 1

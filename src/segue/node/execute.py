@@ -283,7 +283,9 @@ class Executor:
         successor = self._folders.peer(at.ahead().generation)
         try:
             waits_ms = await host.quiesce(settings.quiesce_timeout_s, settings.stream_grace_s, successor)
-        except HostGoneError:
+        except HostGoneError:  # it has ended, or nobody can tell it to: what is on the disk is whole without it
+            host.kill()
+            await host.ended()
             self._processes.forget(host)
         except FAILURES as error:  # one that is silent may still be writing: it is asked to serve again, not left
             return journey.QuiesceFailed(reason=reason_of(error), final=self._is_last(at))
