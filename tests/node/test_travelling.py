@@ -407,3 +407,73 @@ async def test_nobody_has_the_state_open_while_it_is_transformed(traveller: Trav
     await traveller.upgrade()
     async with traveller.calling(2) as caller:
         assert await caller.read("acknowledged") == 1
+
+
+@pytest.mark.parametrize("phase", [Phase.RESUMING, Phase.RESTART_RESUMING])
+async def test_a_node_that_cannot_be_had_back_goes_on_all_the_same(
+    traveller: Traveller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: Phase
+) -> None:
+    """The next release may be what brings it back: it must be able to come."""
+    monkeypatch.setattr("segue.node.processes._FIRST_WAIT_S", 0.001)
+    await traveller.publish(1)
+    await traveller.learn()
+    await traveller.publish(2)
+    await traveller.learn()
+    if phase is Phase.RESTART_RESUMING:
+        traveller.enter(journey.RestartOrdered())
+    else:
+        await traveller.step()
+    traveller.enter(journey.WarmFailed(reason="no memory", final=False))
+    assert traveller.at.phase is phase
+    await traveller.processes.end(traveller.at.generation)
+    for module in (tmp_path / "state" / "releases" / traveller.at.runs.sha256).rglob("*.py"):
+        module.write_text("raise RuntimeError('spoiled')")
+    await traveller.step()
+    assert traveller.at.phase is (Phase.RETURNING if phase is Phase.RESUMING else Phase.WAITING)
+
+
+async def test_an_object_that_cannot_be_had_back_after_its_first_call_fails_its_probation(
+    traveller: Traveller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the port is handed over, too: the node does not try for ever, deaf to the release that is better."""
+    monkeypatch.setattr("segue.node.processes._FIRST_WAIT_S", 0.001)
+    await traveller.publish(1)
+    await traveller.learn()
+    await traveller.publish(2)
+    await traveller.learn()
+    while traveller.at.phase is not Phase.HANDING_OVER:
+        await traveller.step()
+    (tmp_path / "state" / "states" / "2" / "answered").touch()
+    await traveller.processes.end(traveller.at.generation + 1)
+    for module in (tmp_path / "state" / "releases" / traveller.at.under_way.release.sha256).rglob("*.py"):
+        module.write_text("raise RuntimeError('spoiled')")
+    await traveller.upgrade()
+    assert traveller.at.version == 2
+    assert traveller.at.gave_up
+    assert traveller.at.failure is not None
+    assert "publish a release that is better" in traveller.at.failure
+
+
+async def test_a_process_that_ends_as_it_takes_the_ports_is_on_probation(
+    traveller: Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it has answered no call, the version before is back, and nothing is lost."""
+    await traveller.publish(1)
+    await traveller.learn()
+    await traveller.add(1, "kept")
+    await traveller.publish(2)
+    await traveller.learn()
+    while traveller.at.phase is not Phase.HANDING_OVER:
+        await traveller.step()
+    replace = Processes.replace
+
+    async def replace_and_end(processes: Processes, old: int, new: int) -> None:
+        await replace(processes, old, new)
+        os.kill(processes.running[new].pid, signal.SIGKILL)
+        await processes.running[new].ended()
+
+    monkeypatch.setattr(Processes, "replace", replace_and_end)
+    await traveller.upgrade()
+    assert traveller.at.version == 1
+    async with traveller.calling(1) as caller:
+        assert await caller.read("kept") == 1

@@ -181,7 +181,7 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandedOver:
-    """The new process, `pid`, has the port, since `at` (UTC)."""
+    """The new process, `pid`, has the port, since `at` (UTC); 0 if it has ended, and does not come back."""
 
     pid: int
     at: datetime
@@ -216,7 +216,7 @@ class Disproven:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """The old version serves again; after a restart: or whoever ordered it need not wait until it does."""
+    """The old version serves again, or was tried so often that something else must bring it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

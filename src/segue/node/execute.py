@@ -40,8 +40,11 @@ logger = logging.getLogger(__name__)
 _WARMED_LIMIT = 3
 #: So many ends within its probation show that a new process does not stay.
 _ENDS_LIMIT = 3
-#: After a restart that failed, so often is it tried to have the process from before, or another, back.
+#: After a restart that failed, so often is the process from before, or another, started before whoever ordered it hears.
 _RESUMES = 3
+#: So often, for half a minute or more, the process from before is started before the node goes on without: the next
+#: release may be what brings it back. Less, and what passes soon would have the permit returned while the node is down.
+_RESUME_TRIES = 8
 
 
 class Executor:
@@ -324,20 +327,24 @@ class Executor:
 
     async def _hand_over(self, at: journey.Journey) -> journey.Event:
         """Give the port to the new process; while it has answered no call, there is a way back."""
-        while True:
+        ahead, host = at.ahead(), None
+        for _ in range(_ENDS_LIMIT):
             try:
-                host = await self._processes.start(at.ahead())
+                host = await self._processes.start(ahead)
                 await host.serve(replacing=at.generation in self._processes.running)
                 break
             except FAILURES as error:
                 # Silent or gone, it may have begun to answer: only once it is gone, that can be said.
-                await self._processes.make_room(at.ahead(), error)
-                if at.phase.is_restart or not self._folders.answered(at.ahead().object_version).exists():
+                host = None
+                await self._processes.make_room(ahead, error)
+                if at.phase.is_restart or not self._folders.answered(ahead.object_version).exists():
                     return journey.HandOverFailed(reason=reason_of(error), final=self._is_last(at))
                 await self._processes.wait_before_next()
         serving_at = self._clock.now()
-        await self._processes.replace(at.generation, at.ahead().generation)
-        host = await self._processes.with_ports(host, at.ahead())
+        await self._processes.replace(at.generation, ahead.generation)
+        if host is None:  # it has answered calls and does not come back, which its probation will show
+            return journey.HandedOver(pid=0, at=serving_at)
+        await self._processes.with_ports(host, ahead)
         return journey.HandedOver(pid=host.pid, at=serving_at)
 
     async def _prove(self, at: journey.Journey) -> journey.Event:
@@ -370,11 +377,14 @@ class Executor:
     async def _resume(self, abandoned: Sequence[Version], at: journey.Journey) -> journey.Event:
         await self.cool()
         await self._processes.end(at.generation + 1)
-        for version in abandoned:
-            self._folders.discard(self._folders.states(version))
-        # After a restart nothing hangs on it: whoever ordered that hears how it went, and the node tries on at rest.
-        await self._processes.bring_back(at, tries=_RESUMES if at.phase.is_restart else None)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.to_thread(self._abandon, abandoned))  # callers do not wait for that
+            await self._processes.bring_back(at, tries=_RESUMES if at.phase.is_restart else _RESUME_TRIES)
         return journey.Resumed()
+
+    def _abandon(self, versions: Sequence[Version]) -> None:
+        for version in versions:
+            self._folders.discard(self._folders.states(version))
 
     def _commit(self, from_version: Version, through: Sequence[Version]) -> journey.Event:
         self._folders.supersede(from_version, self._clock.now())

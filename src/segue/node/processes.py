@@ -189,10 +189,11 @@ class Processes:
                 self.forget(leaving)
                 await leaving.end()
 
-    async def with_ports(self, host: HostProcess, at: journey.Journey) -> HostProcess:
-        """Have the new process take the ports, if it waited for the old one to leave them, and return it.
+    async def with_ports(self, host: HostProcess, at: journey.Journey) -> None:
+        """Have the new process take the ports, if it waited for the old one to leave them.
 
-        What others relay to it is answered meanwhile: so it is not ended only because a port is not to be had.
+        What others relay to it is answered meanwhile: so it is not ended only because a port is not to be had. One
+        that ends by itself is not started again here: whoever looks after it next sees that it is gone.
 
         Args:
             host: the process.
@@ -201,12 +202,10 @@ class Processes:
         while True:
             try:
                 await host.serve()
-                return host
+                return
             except HostGoneError as error:
                 await self.make_room(at, error)
-                serving = await self.bring_back(at)
-                assert serving is not None, at
-                return serving
+                return
             except FAILURES as error:
                 logger.error("version %s does not have its ports yet: %s", at.version, reason_of(error))
                 await asyncio.sleep(1.0)
