@@ -374,7 +374,7 @@ async def test_a_future_that_comes_back_late_does_not_go_by_what_it_kept(
     await traveller.crash()
     assert await traveller.traces((2,)) == {2: ["before"]}
     await traveller.step()
-    traveller._record(journey.WarmFailed(reason="it broke", final=True))
+    traveller.enter(journey.WarmFailed(reason="it broke", final=True))
     while traveller.at.upgrade:
         await traveller.step()
     assert (traveller.at.phase, traveller.at.newest) == (Phase.SERVING, 2)
@@ -401,7 +401,6 @@ async def test_nobody_has_the_state_open_while_it_is_transformed(traveller: Trav
     (tmp_path / "state" / "run" / f"{old.generation}.control").unlink()
     await traveller.add(1, "acknowledged")
     await traveller.step()
-    assert traveller.at.phase is Phase.TRANSFORMING
     async with asyncio.timeout(5):  # it would serve on
         await old.ended()
     await traveller.upgrade()
