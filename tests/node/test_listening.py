@@ -116,13 +116,18 @@ class Generations:
 
     async def replace(self, old: HostProcess) -> HostProcess:
         """Have the next process take the place of `old`, as an agent does."""
+        new, peer = await self.begin_to_replace(old)
+        await old.leave(peer, at_once=self._plan.get("hand_over") is HandOverMode.STOP_AND_START)
+        await new.serve()
+        return new
+
+    async def begin_to_replace(self, old: HostProcess) -> tuple[HostProcess, Path]:
+        """Have the next process serve, as an agent does; `old` is not told yet where its calls go."""
         new, peer = await self._warm()
         await old.quiesce(30)
         await new.start(self._stage)
         await new.serve(replacing=True)
-        await old.leave(peer, at_once=self._plan.get("hand_over") is HandOverMode.STOP_AND_START)
-        await new.serve()
-        return new
+        return new, peer
 
     async def _warm(self) -> tuple[HostProcess, Path]:
         self._count += 1
@@ -305,6 +310,28 @@ async def test_a_socket_that_a_killed_process_left_is_taken(
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     await second.end()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["Unix", "several"])
+@pytest.mark.parametrize("mode", list(HandOverMode))
+async def test_a_process_that_serves_again_has_all_addresses_again(
+    spawn: Spawn, stage: Stage, tmp_path: Path, tells: tuple[ReleasePlan, ...], kind: str, mode: HandOverMode
+) -> None:
+    """The next one had shown its own socket at the path, and died before this one was told to leave."""
+    addresses = addresses_of(kind, tmp_path)
+    generations = Generations(
+        spawn, stage, tmp_path, releases=tells, address=addresses[0], listen=tuple(addresses), hand_over=mode
+    )
+    first = await generations.start()
+    second, _ = await generations.begin_to_replace(first)
+    os.kill(second.pid, 9)
+    await second.ended()
+    await first.start(stage)
+    await first.serve()
+    async with load_on(addresses) as load:
+        await load.more(5)
+    assert load.failures == []
+    assert {pid for answers in load.answers.values() for pid, _, _ in answers} == {first.pid}
 
 
 async def test_what_is_not_a_socket_is_not_replaced(

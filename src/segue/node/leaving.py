@@ -111,7 +111,6 @@ class Leaving:
             self._draining = None
         self._dispatch.forward(None)
         self._let_go()
-        self._listening.come_back()
 
     async def stop(self) -> None:
         """Forward no more, and wait for nothing; to be awaited once no calls come any more."""

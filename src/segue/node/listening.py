@@ -42,7 +42,6 @@ class Listening:
         self._shown: list[unix_sockets.Shown] = []
         self._is_ready = False
         self._has_ports = False
-        self._has_paths = False
 
     async def prepare(self) -> None:
         """Listen for what the process before this one relays; there is time for it before calls wait. Safe to repeat.
@@ -74,25 +73,21 @@ class Listening:
             unix_sockets.check(path)
         async with AsyncExitStack() as undo:
             taken: list[Listener] = []
-            names = {} if self._has_paths else {path: unix_sockets.own_name(path) for path in self._unix}
+            # A process that was to follow may have shown its own there, and be gone.
+            names = {path: unix_sockets.own_name(path) for path in self._unix if not self._shows(path)}
             if names:
                 taken.append(await self._listen_at([unix_target(str(name)) for name in names.values()]))
                 undo.push_async_callback(taken[-1].stop, 0)
-            if not self._has_ports and (not replacing or self._plan.hand_over is HandOverMode.PORT):
-                if self._tcp:
-                    taken.append(await self._take_ports())
-                    undo.push_async_callback(taken[-1].stop, 0)
-                self._has_ports = True
+            takes_ports = not self._has_ports and (not replacing or self._plan.hand_over is HandOverMode.PORT)
+            if takes_ports and self._tcp:
+                taken.append(await self._take_ports())
+                undo.push_async_callback(taken[-1].stop, 0)
             # Last, as what can fail comes before anybody can be steered here.
             shown = [unix_sockets.show(name, path) for path, name in names.items()]
             undo.pop_all()
-        self._has_paths = True
+        self._has_ports = self._has_ports or takes_ports
         self._listeners += taken
         self._shown += shown
-
-    def come_back(self) -> None:
-        """Note that the next process has the Unix sockets' paths, if not the ports, so that `take` takes them again."""
-        self._has_paths = False
 
     async def leave(self, *, at_once: bool = False) -> None:
         """Take no more connections to the ports, once nobody is on the way here; those that are open go on.
@@ -125,6 +120,9 @@ class Listening:
         async with asyncio.TaskGroup() as ends:
             for listener in self._listeners:
                 ends.create_task(listener.stop(grace_s))
+
+    def _shows(self, path: Path) -> bool:
+        return any(shown.path == path and unix_sockets.is_shown(shown) for shown in self._shown)
 
     async def _listen_at(self, targets: list[str]) -> Listener:
         plan = self._plan

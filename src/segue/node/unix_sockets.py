@@ -66,10 +66,18 @@ def show(name: Path, path: Path) -> Shown:
     return Shown(path=path, own_name=name, identity=_identity(path))
 
 
+def is_shown(shown: Shown) -> bool:
+    """Say whether whoever connects to the path still comes to this process."""
+    try:
+        return _identity(shown.path) == shown.identity
+    except OSError:
+        return False
+
+
 def remove(shown: Shown) -> None:
     """Remove the path, unless another process's socket is there."""
-    with suppress(OSError):
-        if _identity(shown.path) == shown.identity:
+    if is_shown(shown):
+        with suppress(OSError):
             shown.path.unlink()
 
 
