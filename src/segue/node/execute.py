@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 _WARMED_LIMIT = 3
 #: So many ends within its probation show that a new process does not stay.
 _ENDS_LIMIT = 3
-#: After a restart that failed, so often is the process from before, or another, started before whoever ordered it hears.
+#: After a restart that failed, so often is the process from before, or another, started before that is reported.
 _RESUMES = 3
 #: So often, for half a minute or more, the process from before is started before the node goes on without: the next
 #: release may be what brings it back. Less, and what passes soon would have the permit returned while the node is down.

@@ -69,12 +69,9 @@ class Listening:
                 all is as before.
         """
         await self.prepare()
-        for path in self._unix:
-            unix_sockets.check(path)
+        names = {path: unix_sockets.own_name(path) for path in self._unix if self._is_to_show(path)}
         async with AsyncExitStack() as undo:
             taken: list[Listener] = []
-            # A process that was to follow may have shown its own there, and be gone.
-            names = {path: unix_sockets.own_name(path) for path in self._unix if not self._shows(path)}
             if names:
                 taken.append(await self._listen_at([unix_target(str(name)) for name in names.values()]))
                 undo.push_async_callback(taken[-1].stop, 0)
@@ -121,8 +118,23 @@ class Listening:
             for listener in self._listeners:
                 ends.create_task(listener.stop(grace_s))
 
-    def _shows(self, path: Path) -> bool:
-        return any(shown.path == path and unix_sockets.is_shown(shown) for shown in self._shown)
+    def _is_to_show(self, path: Path) -> bool:
+        """Say whether a socket is to be shown there: at first, or again after a process that was to follow had its own.
+
+        Raises:
+            OSError: something else is there that was there before this process.
+        """
+        ours = [shown for shown in self._shown if shown.path == path]
+        if any(unix_sockets.is_shown(shown) for shown in ours):
+            return False
+        try:
+            unix_sockets.check(path)
+        except OSError as error:
+            if not ours:
+                raise
+            logger.warning("the node is not reached at %s any more, until that is removed: %s", path, error)
+            return False
+        return True
 
     async def _listen_at(self, targets: list[str]) -> Listener:
         plan = self._plan
