@@ -7,6 +7,7 @@ version, and goes on from its journal after a crash, with the processes that are
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from segue import journey
@@ -263,11 +264,14 @@ class Agent:
 
     async def _report_once(self, executor: Executor, processes: Processes) -> None:
         gathered = await self._reports.gather((*processes.leaving, *processes.running.values()))
-        generation = self._at.generation  # and the next, which is on its probation
+        at, generation = self._at, self._at.generation
+        # Or the next, which is on its probation.
         serving = processes.running.get(generation) or processes.running.get(generation + 1)
+        if processes.trouble:  # it passes, so it is in no journal
+            at = replace(at, failure=processes.trouble, failure_details="")
         message = heartbeat(
             self._settings,
-            self._at,
+            at,
             pid=serving.pid if serving else None,
             process_reports=gathered.reports,
             condition=self._condition(executor, processes),

@@ -62,6 +62,8 @@ class Processes:
         self._ending: list[HostProcess] = []
         #: Ends of a process in service that nobody ordered.
         self.crashes = 0
+        #: Why the version that owns the state is not in service, or not at all of the node's ports; None if it is.
+        self.trouble: str | None = None
         self._in_a_row = 0
         self._began: dict[HostProcess, float] = {}
 
@@ -125,6 +127,7 @@ class Processes:
             if version not in answered:  # it hears nothing of the calls that come: what it kept would be out of date
                 self._folders.discard(self._folders.future(version))
         await host.serve()
+        self.trouble = None
         return host
 
     async def bring_back(self, at: journey.Journey, tries: int | None = None) -> HostProcess | None:
@@ -160,7 +163,8 @@ class Processes:
 
     async def make_room(self, at: journey.Journey, error: Exception) -> None:
         """End the process that cannot serve: nothing better can be done for the callers than to start another."""
-        logger.error("version %s is not in service: %s", at.version, reason_of(error))
+        self.trouble = f"version {at.version} is not in service: {reason_of(error)}"
+        logger.error("%s", self.trouble)
         if at.generation in self.running:  # else it has ended, and that has been counted
             self._in_a_row += 1
         await self.end(at.generation)
@@ -202,12 +206,14 @@ class Processes:
         while True:
             try:
                 await host.serve()
+                self.trouble = None
                 return
             except HostGoneError as error:
                 await self.make_room(at, error)
                 return
             except FAILURES as error:
-                logger.error("version %s does not have its ports yet: %s", at.version, reason_of(error))
+                self.trouble = f"version {at.version} does not have its ports yet: {reason_of(error)}"
+                logger.error("%s", self.trouble)
                 await asyncio.sleep(1.0)
 
     async def end(self, generation: int) -> None:
