@@ -13,7 +13,6 @@ from segue.testing.disks import fill, small_disk
 from segue.testing.keeping import N1, NODE, UPGRADE, Keeping, keeping
 from segue.testing.rig import Rig
 from segue.testing.wheels import make_wheel, serving_index
-from segue.wire.messages import NodeStatus
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(120)]
 
@@ -127,7 +126,7 @@ async def test_the_old_version_serves_on(wrong: Wrong, segue: Segue, tmp_path: P
         before, pid = rig.state_of(1), (await rig.until_serving(1)).nodes[0].pid
         async with rig.reading():
             await rig.release(2, wrong.edits, files=wrong.files)
-            node = await until_given_up(rig)
+            node = await rig.until_given_up()
         assert node.pid == pid
         assert rig.state_of(1) == before
         await check_old_version(rig, wrong.said, segue, versions=(1, 2) if wrong.answers else (1,))
@@ -135,11 +134,6 @@ async def test_the_old_version_serves_on(wrong: Wrong, segue: Segue, tmp_path: P
         if wrong.traced:
             assert "Traceback" in rig.local.log(N1)
             assert "Traceback" in node.failure_details
-
-
-async def until_given_up(rig: Keeping) -> NodeStatus:
-    """Wait until the node has rejected the release, and return it."""
-    return await rig.until_node(N1, lambda node: node.waits_for_operator and node.phase == "serving", "has given up")
 
 
 async def check_old_version(rig: Keeping, said: str, segue: Segue, *, versions: tuple[int, ...] = (1,)) -> None:
@@ -175,7 +169,7 @@ async def test_what_it_requires_cannot_be_installed(segue: Segue, tmp_path: Path
             before = rig.state_of(1)
             async with rig.reading():
                 await rig.release(2, files={"requirements.txt": locked.line()})
-                await until_given_up(rig)
+                await rig.until_given_up()
             assert rig.state_of(1) == before
             await check_old_version(rig, "Hash mismatch", segue)
             await check_permits(rig, count=0)
@@ -202,7 +196,7 @@ async def test_a_disk_without_room(disk: Path, segue: Segue, tmp_path: Path) -> 
         before = rig.state_of(1)
         async with rig.reading():
             await rig.release(2)
-            await until_given_up(rig)
+            await rig.until_given_up()
         assert rig.state_of(1) == before
         (disk / "somebody's").unlink()
         await check_old_version(rig, "the transform to version 2 needs 2: 1 times the state's", segue, versions=(1, 2))
@@ -233,7 +227,7 @@ async def test_a_disk_that_fills_up_meanwhile(whose: str, disk: Path, segue: Seg
                 await rig.until_node(N1, lambda node: node.phase == "transforming", "transforms")
                 fill(others)
                 (tmp_path / "filled").touch()
-            await until_given_up(rig)
+            await rig.until_given_up()
         assert rig.state_of(1) == before
         others.unlink(missing_ok=True)
         await check_old_version(rig, "No space left on device", segue, versions=(1, 2))
@@ -242,7 +236,7 @@ async def test_a_disk_that_fills_up_meanwhile(whose: str, disk: Path, segue: Seg
 
 async def test_a_disk_that_is_full(disk: Path, segue: Segue, tmp_path: Path) -> None:
     """The node serves on, says what is missing, and goes on by itself when there is room, also for its journal."""
-    async with keeping(tmp_path, "--retry-s", "0.2", "--disk-reserve-mib", "1", "--probation-s", "1") as rig:
+    async with keeping(tmp_path, "--retry-s", "0.2", "--disk-reserve-mib", "1") as rig:
         await rig.put("a", "b", "c")
         async with rig.reading():
             fill(disk / "somebody's")

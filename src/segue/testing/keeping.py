@@ -19,6 +19,7 @@ from segue.testing.crashing.callers import StoreCaller
 from segue.testing.crashing.store import STORE, SYSTEM, tree_of, write_bundles
 from segue.testing.rig import Rig, changed
 from segue.wire.client import UpgradeServer
+from segue.wire.messages import NodeStatus
 
 #: As `rig.changed` takes them.
 Edits = Mapping[str, Mapping[str, str]]
@@ -122,6 +123,12 @@ class Keeping(Rig):
             async with StoreCaller(Version(version), self.local.members[node], timeout_s=30.0) as caller:
                 for key, value in self.acknowledged[node].items():
                     assert await caller.get(key) == value, f"{key}, as version {version} reads it"
+
+    async def until_given_up(self, node: NodeId = N1) -> NodeStatus:
+        """Wait until a node waits for its operator, and return it."""
+        return await self.until_node(
+            node, lambda found: found.waits_for_operator and found.phase == "serving", "has given up"
+        )
 
     def state_of(self, version: int, node: NodeId = N1) -> Mapping[str, bytes | None]:
         """Return what is in the folder of a version's object: `{path: content}`."""
