@@ -76,8 +76,8 @@ def test_one_sync_of_all() -> None:
 
 
 def test_an_old_folder_that_goes_too_early() -> None:
-    """It may go when the journal says that the node serves on the new one."""
-    gone = '7 rename("/node/states/1", "/node/making/trash/1") = 0\n7 fsync(5</node/states>) = 0\n'
+    """It may be put away when the journal says that the node stays on the new one."""
+    gone = '7 rename("/node/states/1/object", "/node/old/1-1") = 0\n7 fsync(6</node/old>) = 0\n'
     release = Announcement(version=Version(2), sha256=ContentHash("b" * 64), size_bytes=1)
     events: list[journey.Event] = [
         LEARNED,
@@ -92,10 +92,11 @@ def test_an_old_folder_that_goes_too_early() -> None:
         journey.Transformed(took_ms=1, size_bytes=1),
         journey.Started(),
         journey.HandedOver(pid=8, at=NOW),
+        journey.Proven(),
     ]
     entry = '7 write(9</node/journal.jsonl>, "…", 1) = 1\n7 fsync(9</node/journal.jsonl>) = 0\n'
     for before in range(3, len(events)):
         trace = entry * before + gone
         wrong = list(faults(read(trace.splitlines()), STATE, 0, events[:before]))
-        assert any("/node/states/1 went away while" in one for one in wrong), events[before - 1]
+        assert any("/node/states/1/object went away while" in one for one in wrong), events[before - 1]
     assert not list(faults(read((entry * len(events) + gone).splitlines()), STATE, 0, events))

@@ -26,7 +26,7 @@ async def test_a_first_start_and_an_upgrade(tmp_path: Path) -> None:
     why_not = system_calls.why_not()
     if why_not:
         pytest.skip(why_not)
-    bundles, traces = write_bundles(tmp_path / "releases"), {}
+    bundles, traces = write_bundles(tmp_path / "releases", UPGRADE.target), {}
     ran = None
     for way in (FIRST_START, UPGRADE):
         traces[way.name] = trace = tmp_path / f"{way.name}.strace"

@@ -45,8 +45,8 @@ class StoreCaller:
 
     async def put(self, key: str, value: bytes) -> None:
         """Put a value; when this returns, it was acknowledged."""
-        request = key.encode() + b"=" + value if self._version == 1 else value + b"@" + key.encode()
-        assert await self._call("Put", request) == b"put"
+        request = b"%d=%s=" % (self._version, key.encode())
+        assert await self._call("Put", request + value) == b"put"
 
     async def get(self, key: str) -> bytes:
         """Return the value of a key."""

@@ -13,7 +13,7 @@ from segue.journey import Phase
 from segue.testing.crashing.system_calls import Call
 
 #: Below these, the names that count: those in `states/N/object` are the object's own affair while it serves.
-_DEPTHS = {"states": 3, "future": 2, "releases": 2, "usage": 2}
+_DEPTHS = {"states": 3, "old": 2, "future": 2, "releases": 2, "usage": 2}
 _CHANGES = frozenset({"write", "make", "rename", "remove"})
 
 

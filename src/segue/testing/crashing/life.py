@@ -15,6 +15,7 @@ from typing import Any
 from segue import journey
 from segue.journey import Phase
 from segue.model.clock import SystemClock
+from segue.node import processes as node_processes
 from segue.node.agent import run_agent
 from segue.node.execute import Executor
 from segue.node.journal import Journal
@@ -25,6 +26,8 @@ from segue.testing.crashing.points import Moment, Point, Step, Victim, is_next, 
 #: Between two looks for a victim that is not there yet.
 _LOOK_S = 0.002
 _LOOK_ON_S = 0.02
+#: Until a process of the application is started again, at most: many are killed in a row.
+_WAIT_LIMIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +188,10 @@ class _Crashes:
             kept = json.loads(held.read_text())
             if digest_of(Path(kept["folder"])) != kept["digest"]:
                 self._notes.add(wrong=f"{kept['folder']} has changed before {at.phase.value}")
-            if at.phase in (Phase.COMMITTING, Phase.RESUMING):
-                held.unlink()
+            if at.phase is Phase.COMMITTING:
+                self._notes.add(committed=kept["digest"])
+            if at.phase in (Phase.COMMITTING, Phase.RESUMING, Phase.RESTART_STARTING):
+                held.unlink()  # from now on, it may be written to, or is put away
 
     def hold_old(self, at: journey.Journey) -> None:
         """Remember what is in the old object's folder, which is closed."""
@@ -231,6 +236,7 @@ def live(order: Order) -> None:
         SegueError: the agent ended by itself.
     """
     os.environ[processes.MARK] = str(order.trial)
+    node_processes._WAIT_LIMIT_S = _WAIT_LIMIT_S
     _wrap(_Crashes(order))
     settings = NodeSettings(**{**order.settings, "state": order.trial / "state"})
     asyncio.run(run_agent(settings, SystemClock()))

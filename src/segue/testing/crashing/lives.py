@@ -151,6 +151,7 @@ def _be(order: Mapping[str, Any]) -> None:
             os.dup2(kept, here)
         random.seed(order["seed"])
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # one line for each report would hide all others
         _KINDS[order["kind"]](order)
         status = 0
     except SegueError as error:

@@ -57,6 +57,7 @@ class Outcome:
         crashes: `{point or kill: {kind of process: how many were killed}}`
         there: who could be killed where, if the plan was to look.
         state: the object's folder at the end, without what was put meanwhile.
+        kept: what else the node keeps of versions: `{folder in its own}`.
     """
 
     steps: Sequence[Step]
@@ -65,6 +66,7 @@ class Outcome:
     crashes: Mapping[str, Mapping[str, int]]
     there: Sequence[Point]
     state: Mapping[str, bytes | None]
+    kept: frozenset[str]
 
 
 def points_of(way: Way, reference: Outcome, victim: Victim) -> list[Point]:

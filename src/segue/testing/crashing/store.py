@@ -1,21 +1,22 @@
 """The system that is crashed on: a store of values whose every Put is on disk before it is answered.
 
-A value is a file. Version 1 keeps it as it is in `values/KEY`; version 2 keeps it backwards, behind a line that says
-how long it is, in `shelves/FIRST LETTER/KEY`. So every file is changed by the transform, in one way only, and what
-was put through a simulation cannot be told from what was put before. Messages are bytes, so that no code is generated
-and a process is there soon: `KEY=VALUE` in version 1, `VALUE@KEY` in version 2.
+A value is a file. Version 1 keeps it as it is in `values/KEY`; later ones keep it backwards, behind a line with their
+version and how long it is, in `shelves/FIRST LETTER/KEY`. So every file is changed by each transform, in one way only,
+and what was put through a simulation cannot be told from what was put before. Messages are bytes, so that no code is
+generated and a process is there soon: a Put is `VERSION=KEY=VALUE`, and no object takes one of another version.
 """
 
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Template
 
 from segue.model.ids import ClassName, SystemName, Version
 from segue.release.bundle import build
 
 SYSTEM, STORE = SystemName("crashing"), ClassName("Store")
 
-#: What both versions' objects have in common.
+#: What all versions' objects have in common.
 _OBJECT = '''
 """Values by key, each in a file of its own."""
 
@@ -70,7 +71,9 @@ class Kept:
         os.close(self.held)
 
     async def Put(self, request, context):
-        key, value = self.parts(request)
+        version, key, value = request.split(b"=", 2)
+        assert int(version) == self.VERSION, request
+        key = key.decode()
         path = self.path(key)
         if path.parent != self.folder and not path.parent.exists():
             path.parent.mkdir()
@@ -85,59 +88,56 @@ class Kept:
         return self.value(path.read_bytes())
 '''
 
-_NODES = {
-    1: '''
+_FIRST = '''
 """Version 1: as it is."""
 
 from .kept import Kept
 
 
 class Store(Kept):
-    NAME = "values"
+    VERSION, NAME = 1, "values"
 
     def path(self, key):
         return self.folder / key
-
-    def parts(self, request):
-        key, _, value = request.partition(b"=")
-        return key.decode(), value
 
     def content(self, value):
         return value
 
     def value(self, content):
         return content
-''',
-    2: '''
-"""Version 2: backwards, on shelves."""
+'''
+
+_LATER = Template('''
+"""Version $v: backwards, on shelves."""
 
 from .kept import Kept
 
 
 class Store(Kept):
-    NAME = "shelves"
+    VERSION, NAME = $v, "shelves"
 
     def path(self, key):
         return self.folder / key[0] / key
 
-    def parts(self, request):
-        value, _, key = request.rpartition(b"@")
-        return key.decode(), value
-
     def content(self, value):
-        return b"%d\\n" % len(value) + value[::-1]
+        return b"$v %d\\n" % len(value) + value[::-1]
 
     def value(self, content):
         return content.partition(b"\\n")[2][::-1]
-''',
-}
+''')
 
-_UPGRADE = '''
-"""From version 1 to version 2, and each as the other."""
+_UPGRADE = Template('''
+"""From version $o to version $v, and each as the other."""
 
 import segue
 
 from .kept import add_to
+
+
+def said(request, had, speaks):
+    version, _, rest = request.partition(b"=")
+    assert version == had, request
+    return speaks + b"=" + rest
 
 
 class Past(segue.PastSimulation):
@@ -145,8 +145,7 @@ class Past(segue.PastSimulation):
         add_to(self, server)
 
     async def Put(self, request, context):
-        key, _, value = request.partition(b"=")
-        return await self.delegate.Put(value + b"@" + key, context)
+        return await self.delegate.Put(said(request, b"$o", b"$v"), context)
 
     async def Get(self, request, context):
         return await self.delegate.Get(request, context)
@@ -157,8 +156,7 @@ class Future(segue.FutureSimulation):
         add_to(self, server)
 
     async def Put(self, request, context):
-        value, _, key = request.rpartition(b"@")
-        return await self.delegate.Put(key + b"=" + value, context)
+        return await self.delegate.Put(said(request, b"$v", b"$o"), context)
 
     async def Get(self, request, context):
         return await self.delegate.Get(request, context)
@@ -166,13 +164,25 @@ class Future(segue.FutureSimulation):
 
 def transform(old, new, context):
     (new / "shelves").mkdir()
-    for path in sorted((old / "values").iterdir()):
+    for path in sorted(path for path in old.rglob("*") if path.is_file()):
         if path.suffix != ".partial":
             shelf = new / "shelves" / path.name[0]
             shelf.mkdir(exist_ok=True)
-            value = path.read_bytes()
-            (shelf / path.name).write_bytes(b"%d\\n" % len(value) + value[::-1])
-'''
+            (shelf / path.name).write_bytes(changed(path.read_bytes()))
+''')
+
+#: What the transform from version 1 does to a value, and what later ones do to what was made of it.
+_CHANGED_FIRST = """
+
+def changed(value):
+    return b"2 %d\\n" % len(value) + value[::-1]
+"""
+_CHANGED_LATER = Template("""
+
+def changed(content):
+    assert content.startswith(b"$o "), content[:20]
+    return b"$v " + content.partition(b" ")[2]
+""")
 
 _MANIFEST = '[release]\nsystem = "{system}"\nversion = {version}\n[classes.Store]\nobject = "kept_values.node:Store"\n'
 _MANIFEST_UPGRADE = """
@@ -185,16 +195,18 @@ max_unavailable = 1
 """
 
 
-def write_bundles(folder: Path) -> Mapping[Version, bytes]:
-    """Write the releases' folders below `folder`, and return their bundles: `{version: bundle}`."""
+def write_bundles(folder: Path, newest: Version) -> Mapping[Version, bytes]:
+    """Write the releases' folders up to `newest` below `folder`, and return their bundles: `{version: bundle}`."""
     bundles: dict[Version, bytes] = {}
     previous: Path | None = None
-    for number, node in _NODES.items():
-        release = folder / f"store-{number}"
+    for number in range(1, newest + 1):
+        release, numbers = folder / f"store-{number}", {"v": number, "o": number - 1}
+        node = _FIRST if number == 1 else _LATER.substitute(numbers)
         files = {"__init__.py": "", "kept.py": _OBJECT, "node.py": node}
         manifest = _MANIFEST.format(system=SYSTEM, version=number)
         if number > 1:
-            files["upgrade.py"] = _UPGRADE
+            changed = _CHANGED_FIRST if number == 2 else _CHANGED_LATER.substitute(numbers)
+            files["upgrade.py"] = _UPGRADE.substitute(numbers) + changed
             manifest += _MANIFEST_UPGRADE
         (release / "kept_values").mkdir(parents=True)
         for name, text in files.items():
@@ -209,7 +221,9 @@ def files_of(version: Version, values: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return the files in which an object of `version` keeps these values: `{path: content}`."""
     if version == 1:
         return {f"values/{key}": value for key, value in values.items()}
-    return {f"shelves/{key[0]}/{key}": b"%d\n" % len(value) + value[::-1] for key, value in values.items()}
+    return {
+        f"shelves/{key[0]}/{key}": b"%d %d\n" % (version, len(value)) + value[::-1] for key, value in values.items()
+    }
 
 
 def first_values(rng: random.Random, count: int = 40) -> Mapping[str, bytes]:

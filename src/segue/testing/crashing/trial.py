@@ -17,9 +17,10 @@ from segue.errors import OperatorError, PeerError
 from segue.journey import Phase
 from segue.local.machine import accepts, free_ports, runtime_folder
 from segue.model.ids import NodeId, Version
+from segue.node.orders import Restart, give_order
 from segue.testing.crashing import processes
 from segue.testing.crashing.callers import StoreCaller, Writer, patiently
-from segue.testing.crashing.life import Notes, Order
+from segue.testing.crashing.life import Notes, Order, digest_of
 from segue.testing.crashing.lives import Life, Lives
 from segue.testing.crashing.plans import Outcome, Plan
 from segue.testing.crashing.points import Moment, Point, Step, Victim, read_journal, steps_of
@@ -63,16 +64,21 @@ class Trial:
         self._runtime = runtime
         self._rng = random.Random(plan.seed)
         self._life: Life | None = None
+        #: So much of the journal is from before the trial.
+        self._ran = len(read_journal(self.state / "journal.jsonl"))
         self._ending = False
+        #: Set when the first agent may be started.
+        self.may_begin = asyncio.Event()
 
     async def keep_alive(self) -> None:
-        """Start an agent, and another whenever it was killed: nothing else is done for the node."""
+        """Start an agent when it is time, and another whenever it was killed: nothing else is done for the node."""
+        await self.may_begin.wait()
         points = (*self._plan.way.first, *self._plan.points)
         delays_s = {str(point): self._rng.random() * self._there_s(point) for point in points}
         settings = {
             "server_url": self._url, "system": SYSTEM, "class_name": STORE, "node_id": NODE, "address": self.address,
-            "poll_s": 0.1, "max_connection_age_s": 1.0,
-            "retry_s": 0.2,  # the crash of a process counts as a failure
+            "poll_s": 0.1, "max_connection_age_s": 1.0, "probation_s": 0.3,
+            "retry_s": 0.2, "retries": 100,  # the crash of a process counts as a failure
         }  # fmt: skip
         order = Order(trial=self.folder, settings=settings, points=points, delays_s=delays_s, looks=self._plan.looks)
         while not self._ending:
@@ -99,6 +105,15 @@ class Trial:
             processes.kill(found.of(kill.victim))
             counts = {kind: times for kind, times in found.counts(kill.victim).items() if kind != "agent" or agents}
             self.notes.add(crash=f"kill {number}: {kill.victim}", killed=counts, at_s=kill.at_s)
+
+    async def restart(self) -> None:
+        """Order the process to be replaced, again and again until it was; the agent may be killed meanwhile."""
+        done = Step(phase=Phase.RESTART_HANDING_OVER, event="HandedOver")
+        while done not in steps_of(read_journal(self.state / "journal.jsonl")):
+            try:
+                await give_order(self.state, Restart(), timeout_s=LIMIT_S)
+            except (PeerError, OperatorError):
+                await asyncio.sleep(_LOOK_S)
 
     async def until(self, version: Version, since: datetime) -> NodeStatus:
         """Wait until the node has reported after `since` that it serves `version` and is at rest."""
@@ -128,7 +143,8 @@ class Trial:
         crashes = "\n".join(map(str, self.notes.read("crash")))
         entries = path.read_text() if path.exists() else ""
         last = "\n".join(log)
-        return f"seed {self._plan.seed}\ncrashes:\n{crashes}\njournal:\n{entries}log:\n{last}"
+        there = processes.find(self.folder)
+        return f"seed {self._plan.seed}\n{there}\ncrashes:\n{crashes}\njournal:\n{entries}log:\n{last}"
 
     async def check(self, status: SystemStatus, written: Mapping[str, bytes]) -> Mapping[str, bytes | None]:
         """Check what must hold at the end, and return the node's state but for what was written meanwhile."""
@@ -141,7 +157,8 @@ class Trial:
         assert not left, left
         said = [line for line in self.log.read_text(errors="replace").splitlines() if any(map(line.count, _NEVER_SAID))]
         assert not said, said
-        self._check_permits(status, events)
+        self._check_permits(status, events[self._ran :])
+        self._check_old()
         await self._until_alone()
         state = tree_of(self.state / "states" / str(at.object_version) / "object")
         for path, content in files_of(at.object_version, written).items():
@@ -155,6 +172,19 @@ class Trial:
         mine = [permit for permit in status.permits if permit.failure is None]
         assert len(mine) == kinds[journey.Committed], status.permits
         assert len(status.permits) == kinds[journey.PermitGranted], status.permits
+
+    def _check_old(self) -> None:
+        """The state from before the upgrade is kept as it was when the object was closed."""
+        committed = self.notes.read("committed")
+        if committed:
+            (kept,) = (self.state / "old").iterdir()
+            assert kept.name.startswith(f"{self._plan.way.ran}-"), kept
+            assert digest_of(kept) == committed[-1]["committed"], f"{kept} is not as it was"
+
+    def kept(self) -> frozenset[str]:
+        """Return what the node keeps of versions, besides their objects' states."""
+        found = (self.state / name for name in ("states", "future"))
+        return frozenset(str(path.relative_to(self.state)) for folder in found for path in folder.glob("*/*"))
 
     async def _until_alone(self) -> None:
         """Wait until one process of the application is left, and none of a transform."""
@@ -172,14 +202,19 @@ def _is_empty(path: str, state: Mapping[str, bytes | None]) -> bool:
 
 async def _on_the_way(trial: Trial, plan: Plan, bundles: Mapping[Version, bytes], server: UpgradeServer) -> Outcome:
     loop, way = asyncio.get_running_loop(), plan.way
-    await _publish(server, bundles, range(1, way.ran + 1))
-    if way.ran:
+    published = way.target if way.away else way.ran
+    await _publish(server, bundles, range(1, published + 1))
+    trial.may_begin.set()
+    if way.ran and not way.away:
         await trial.until(way.ran, datetime.min.replace(tzinfo=UTC))
     speak = range(1, way.target + 1)
-    async with _writing(trial.address, speak if way.ran else (), plan.seed) as writers:
+    async with _writing(trial.address, speak if way.ran else (), plan) as writers:
         began = loop.time()
-        await _publish(server, bundles, range(way.ran + 1, way.target + 1))
-        await trial.kill_at_times()
+        await _publish(server, bundles, range(published + 1, way.target + 1))
+        async with asyncio.TaskGroup() as orders:
+            if way.restarts:
+                orders.create_task(trial.restart())
+            await trial.kill_at_times()
         await trial.until(way.target, datetime.now(UTC))
         lasted_s = loop.time() - began
     written = {key: value for writer in writers for key, value in writer.acknowledged.items()}
@@ -196,6 +231,7 @@ async def _on_the_way(trial: Trial, plan: Plan, bundles: Mapping[Version, bytes]
         crashes={note["crash"]: note["killed"] for note in trial.notes.read("crash")},
         there=sorted(_seen(trial.notes, steps), key=str),
         state=await trial.check(await server.status(SYSTEM), written),
+        kept=trial.kept(),
     )
 
 
@@ -214,13 +250,14 @@ async def _publish(server: UpgradeServer, bundles: Mapping[Version, bytes], vers
 
 
 @asynccontextmanager
-async def _writing(address: str, speak: Iterable[int], seed: str) -> AsyncIterator[list[Writer]]:
+async def _writing(address: str, speak: Iterable[int], plan: Plan) -> AsyncIterator[list[Writer]]:
     """Have a writer of each version write for the time of the context; at its end, all is acknowledged."""
     async with AsyncExitStack() as callers, asyncio.TaskGroup() as running:
         writers = []
         for version in speak:
             caller = await callers.enter_async_context(StoreCaller(Version(version), address))
-            writers.append(Writer(caller, f"w{version}-", random.Random(f"{seed}/{version}")))
+            name = f"w{version}-{plan.way.name}-"  # a node that went another way before has keys of that
+            writers.append(Writer(caller, name, random.Random(f"{plan.seed}/{version}")))
             running.create_task(writers[-1].run())
         yield writers
         for writer in writers:

@@ -101,6 +101,7 @@ class Trials:
         reference = self.references.get(plan.way.name)
         if reference:
             assert outcome.state == reference.state, f"seed {plan.seed}: {folder} is not as it is without a crash"
+            assert outcome.kept == reference.kept, f"seed {plan.seed}: {folder} keeps {sorted(outcome.kept)}"
         self.crashes[name] = {crash: killed for crash, killed in outcome.crashes.items() if killed}
         if not keep:
             shutil.rmtree(folder)
@@ -115,8 +116,9 @@ class Trials:
 @asynccontextmanager
 async def trials(folder: Path, seed: str) -> AsyncIterator[Trials]:
     """Send a node on every way without a crash, and give what runs trials, for the time of the context."""
+    bundles = write_bundles(folder / "releases", max(way.target for way in WAYS))
     async with lives() as starts:
-        found = Trials(seed=seed, folder=folder, lives=starts, bundles=write_bundles(folder / "releases"))
+        found = Trials(seed=seed, folder=folder, lives=starts, bundles=bundles)
         for way in WAYS:
             await found.refer(way)
         yield found
