@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,19 @@ async def test_every_step_may_be_asked_twice(spawn: Spawn, stage: Stage, say: Sa
         await up(host, replace(stage, futures=(future,)))
     assert await say(b"c") == b"abc"
     assert await say(b"d", version=2) == b"future abcd"
+
+
+async def test_a_process_whose_agent_was_killed_takes_nobodys_place(spawn: Spawn, stage: Stage, plan: HostPlan) -> None:
+    """It comes up when the next agent has a process of the same generation already, and that one stays in reach."""
+    host = await up(await spawn(), stage)
+    nobody, its_output = os.pipe()
+    os.close(nobody)
+    late = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "segue.node.host", stdin=asyncio.subprocess.PIPE, stdout=its_output
+    )
+    os.close(its_output)
+    await late.communicate(json.dumps(plan.to_json()).encode())
+    assert (await host.report())["pid"] == host.pid
 
 
 async def test_steps_asked_at_once_are_taken_one_after_the_other(

@@ -5,14 +5,16 @@ closes its connections, so a question that is left open also tells of the other 
 """
 
 import asyncio
+import fcntl
 import json
 import logging
 import socket
 import struct
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from segue.errors import PeerError, ReleaseError, SegueError, is_passing
 
@@ -23,6 +25,9 @@ Answer: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 #: A line holds counts of calls, or a traceback: far below this.
 LINE_LIMIT_BYTES = 16 * 2**20
+#: For a process that was started for an agent which is no more to end: it does so as soon as it has come up.
+_HELD_S = 5.0
+_LOOK_S = 0.02
 #: Of a traceback, so many characters are kept and reported.
 _DETAILS_LIMIT = 16_000
 
@@ -97,6 +102,35 @@ async def ask(path: Path, question: str, *, wait_s: float | None, **arguments: A
         raise kind(reply["error"], reply["details"])
     answer: dict[str, Any] = reply["answer"]
     return answer
+
+
+@asynccontextmanager
+async def holding(path: Path) -> AsyncIterator[None]:
+    """Be the only process that may listen at `path`, for the time of the block; to be entered before `listen`.
+
+    A process whose agent was killed while it came up may be there after the one that the next agent started in its
+    stead, and would put that one out of reach.
+
+    Raises:
+        PeerError: another process has it, and keeps it.
+    """
+    # The kernel gives it up with the process, and does not pass it on to what that forks: hence lockf, not flock.
+    with path.with_suffix(".lock").open("w") as lock:
+        try:
+            async with asyncio.timeout(_HELD_S):
+                while not _try_lock(lock):  # noqa: ASYNC110 - the kernel does not tell
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            raise PeerError(f"another process of the node listens at {path}, and does not end") from None
+        yield
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 async def listen(path: Path, answer: Answer) -> asyncio.Server:

@@ -25,7 +25,7 @@ from segue.layer.parked import ParkLimits
 from segue.layer.usage import Unreported, Usage
 from segue.model.ids import NodeId, Version
 from segue.model.usage import CallCounts
-from segue.node.control import listen
+from segue.node.control import holding, listen
 from segue.node.leaving import Leaving
 from segue.node.listening import Listening
 from segue.node.logs import LogSettings, set_up, take_prints
@@ -295,7 +295,7 @@ class Host:
 
 async def run(plan: HostPlan) -> None:
     """Be the process that `plan` describes, until it has left or is told to stop."""
-    async with asyncio.TaskGroup() as tasks:
+    async with holding(Path(plan.control)), asyncio.TaskGroup() as tasks:
         host = Host(plan, tasks)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, host.gone.set)
