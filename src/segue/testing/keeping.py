@@ -64,7 +64,7 @@ def transform(old, new, context):
 
 def write_releases(folder: Path) -> Mapping[int, Path]:
     """Write the folders of the store's three releases below `folder`: `{version: its folder}`."""
-    write_bundles(folder)
+    write_bundles(folder, Version(2))
     third = changed(folder / "store-2", folder / "store-3", {"release.toml": {"version = 2": "version = 3"}})
     (third / UPGRADE).write_text(_UPGRADE_3.lstrip())
     return {version: folder / f"store-{version}" for version in (1, 2, 3)}
