@@ -165,8 +165,10 @@ class Processes:
         """End the process that cannot serve: nothing better can be done for the callers than to start another."""
         self.trouble = f"version {at.version} is not in service: {reason_of(error)}"
         logger.error("%s", self.trouble)
-        if at.generation in self.running:  # else it has ended, and that has been counted
-            self._in_a_row += 1
+        host = self.running.get(at.generation)
+        if host is not None:  # else it has ended, and that has been counted
+            self._count(time.monotonic() - self._began.get(host, time.monotonic()))
+            self.crashes += isinstance(error, HostGoneError)
         await self.end(at.generation)
 
     async def wait_before_next(self) -> None:
@@ -247,10 +249,14 @@ class Processes:
         if self.running.get(host.generation) is host:
             del self.running[host.generation]
             self.crashes += 1
-            self._in_a_row = self._in_a_row + 1 if lived_s < _STAYED_S else 1
+            self._count(lived_s)
             logger.error("the application's process %s ended by itself, %.1f s after its start", host.pid, lived_s)
         with suppress(ValueError):
             self.leaving.remove(host)
+
+    def _count(self, lived_s: float) -> None:
+        """Count a process that did not stay, after `lived_s` seconds."""
+        self._in_a_row = self._in_a_row + 1 if lived_s < _STAYED_S else 1
 
     def _take_back(self, generation: int) -> None:
         """Have a process that was leaving stay, if it is of `generation`: its successor is no more."""
