@@ -18,9 +18,11 @@ from segue.testing.crashing.ways import WAYS, Way
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.asyncio(loop_scope="session")]
 
-#: Random trials of a node on its way to a new version, and the crashes in each.
+#: Random trials of a node on its way, and the crashes in each.
 RANDOM_TRIALS, RANDOM_CRASHES = 20, 4
-(UPGRADE,) = (way for way in WAYS if way.name == "upgrade")
+FIRST_START, UPGRADE, CATCH_UP, RESTART = (
+    next(way for way in WAYS if way.name == name) for name in ("first-start", "upgrade", "catch-up", "restart")
+)
 
 
 @pytest.mark.timeout(300)
@@ -40,10 +42,14 @@ async def test_every_command_is_crashed_on(trials: Trials) -> None:
 
 @pytest.mark.timeout(300)
 async def test_a_crash_in_each_step(trials: Trials) -> None:
-    """Each victim is killed once in each step, at one moment or another; the others are for the long run."""
-    before = len(trials.failures)
+    """Each victim is killed once in each step, at one moment or another; the others are for the long run.
+
+    So are the application and the transform on ways that have little that an upgrade has not.
+    """
+    before, alone = len(trials.failures), (Victim.AGENT, Victim.ALL)
+    victims = [(way, victim) for way in WAYS for victim in (Victim if way in (FIRST_START, UPGRADE) else alone)]
     async with asyncio.TaskGroup() as tasks:
-        for turn, (way, victim) in enumerate((way, victim) for way in WAYS for victim in Victim):
+        for turn, (way, victim) in enumerate(victims):
             points = one_of_each_step(trials.points(way, victim), turn)
             if points:
                 tasks.create_task(trials.crash_at(way, points, f"{way.name}, {victim}, each step"))
@@ -61,9 +67,10 @@ async def test_every_crash(trials: Trials, crash_only: str) -> None:
             for victim in Victim:
                 _crash_at_each_moment(trials, way, victim, crash_only, tasks)
         for number in range(RANDOM_TRIALS):
+            way = (UPGRADE, CATCH_UP, UPGRADE, RESTART)[number % 4]
             name = f"random {number}"
             if not crash_only or crash_only == name:
-                tasks.create_task(trials.crash_at_random_times(UPGRADE, name, RANDOM_CRASHES))
+                tasks.create_task(trials.crash_at_random_times(way, name, RANDOM_CRASHES))
     assert not trials.failures, "\n\n".join(trials.failures)
     assert crash_only or trials.count >= 200
 
