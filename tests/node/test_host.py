@@ -131,6 +131,36 @@ async def test_a_chain_that_could_not_be_closed_is_made_anew(
     assert await say(b"b") == b"ab"
 
 
+async def test_an_object_that_did_not_close_is_not_quiet(
+    spawn: Spawn, stage: Stage, say: Say, make_release: MakeRelease
+) -> None:
+    """Who asks again does not hear that it is: an agent may have died before it heard of the failure."""
+    host = await up(
+        await spawn(releases=(make_release(1, {"self.file.close()": "raise RuntimeError('busy')"}),)), stage
+    )
+    with pytest.raises(AuthorCodeError, match="busy"):
+        await host.quiesce(5)
+    with pytest.raises(HostFaultError, match="did not close"):
+        await host.quiesce(5)
+    await up(host, stage)
+    assert await say(b"a") == b"a"
+
+
+async def test_an_object_that_did_not_start_is_not_started_beside_itself(
+    spawn: Spawn, stage: Stage, make_release: MakeRelease
+) -> None:
+    """Who asks again, as an agent died before it heard of the failure, gets another process for it."""
+    once = {"        self.file = self": "        open(self.path.parent / 'starts', 'a').write('x')\n"
+            "        raise RuntimeError('half open')\n        self.file = self"}  # fmt: skip
+    host = await spawn(releases=(make_release(1, once),))
+    await host.warm()
+    with pytest.raises(AuthorCodeError, match="half open"):
+        await host.start(stage)
+    with pytest.raises(HostFaultError, match="another process"):
+        await host.start(stage)
+    assert Path(stage.state, "starts").read_text() == "x"
+
+
 async def test_going_quiet_slowly_is_not_death(
     spawn: Spawn, stage: Stage, say: Say, make_release: MakeRelease, monkeypatch: pytest.MonkeyPatch
 ) -> None:

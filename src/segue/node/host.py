@@ -57,6 +57,8 @@ class Host:
         self.phase = HostPhase.COLD
         self.gone = asyncio.Event()
         self._plan = plan
+        #: Whether the last start or close of the object failed: it may have its state open, in part.
+        self._half_open = False
         self._incarnation = uuid.uuid4().hex
         #: One step at a time: a question that is asked again waits until the first asking has been answered.
         self._step = asyncio.Lock()
@@ -148,14 +150,19 @@ class Host:
         successor has answered no call.
 
         Raises:
-            PeerError: it is too late, the process is ending.
+            PeerError: it is too late, the process is ending; or the object did not start when it was told to before.
             Exception: what the author's code raised.
         """
+        if self.phase is HostPhase.WARM and self._half_open:
+            # An agent that died meanwhile is followed by one that asks again: two objects would be on one folder.
+            raise PeerError("the object did not start when it was told to before: only another process can start it")
         if self.phase is HostPhase.LEAVING:
             self._leaving.come_back()
             self.phase = HostPhase.QUIET
         if self.phase in (HostPhase.WARM, HostPhase.QUIET):
+            self._half_open = True
             await self._objects.start(stage)
+            self._half_open = False
             self.phase = HostPhase.STARTED
 
     async def serve(self, replacing: bool = False) -> None:
@@ -212,16 +219,20 @@ class Host:
 
         Raises:
             TimeoutError: calls inside did not end; the object is still open, and `serve` puts it back.
+            PeerError: the object did not close when it was told to before; `start` and `serve` put the node back.
             Exception: what the author's code raised; `start` and `serve` put the node back.
         """
         since = now = asyncio.get_running_loop().time()
         if self.phase is HostPhase.SERVING:
             since = await self._dispatch.quiesce(timeout_s, streams_s=streams_s)
-            self.phase = HostPhase.QUIET
+            self.phase, self._half_open = HostPhase.QUIET, True
             await self._objects.close()
+            self._half_open = False
             if successor is not None:
                 self._leaving.prepare(Path(successor))
             now = asyncio.get_running_loop().time()
+        elif self._half_open:  # who asks again, as an agent that died did not hear of it, is not told that all is well
+            raise PeerError("the object did not close when it was told to before: it may still write its state")
         return {"waits_ms": (now - since) * 1000}
 
     async def leave(self, successor: Path, *, at_once: bool = False) -> None:
