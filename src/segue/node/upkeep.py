@@ -1,6 +1,7 @@
 """Upkeep of a node's folder: old states go when their time has come, and what is on the disk is measured."""
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,6 +11,8 @@ from segue.model.clock import Clock
 from segue.model.disk import Disk
 from segue.node.disk import size_on_disk
 from segue.node.folders import Folders
+
+logger = logging.getLogger(__name__)
 
 #: The disk is measured that often at least; it means reading through all of the node's folders.
 _MEASURE_S = 600.0
@@ -42,8 +45,11 @@ class Upkeep:
         """Look now and then, until cancelled. What takes long on a large disk is done in a thread."""
         while True:
             self._look.clear()
-            await asyncio.to_thread(self._folders.remove_old, self._clock.now() - self._keep)
-            self.disk = await asyncio.to_thread(self.measure)
+            try:
+                await asyncio.to_thread(self._folders.remove_old, self._clock.now() - self._keep)
+                self.disk = await asyncio.to_thread(self.measure)
+            except OSError as error:  # no reason for the agent to end: the node serves, and the next look may do
+                logger.error("the node's folder cannot be looked after: %s", error)
             self._changed()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._rest_s()):
