@@ -1,6 +1,7 @@
 """A state folder belongs to one node of one system, and to one agent at a time."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,6 +92,17 @@ def test_discard_removes_whole_folders_and_minds_none(tmp_path: Path) -> None:
         folders.discard(folders.states(Version(1)))
         assert not folders.states(Version(1)).exists()
         assert list(folders.making.iterdir()) == []
+
+
+def test_two_may_discard_at_once(tmp_path: Path) -> None:
+    """An upgrade makes room for itself while old states are looked through."""
+    versions = [Version(number) for number in range(1, 101)]
+    with claimed(tmp_path, identity()) as folders, ThreadPoolExecutor(8) as several:
+        for version in versions:
+            folders.object(version).mkdir(parents=True)
+        for _ in several.map(lambda version: folders.discard(folders.states(version)), sorted([*versions] * 8)):
+            pass
+        assert list((tmp_path / "states").iterdir()) == list(folders.making.iterdir()) == []
 
 
 def test_a_past_simulations_folder_outlives_its_object(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from contextlib import suppress
@@ -138,10 +139,11 @@ class Folders:
 
     def discard(self, folder: Path) -> None:
         """Remove `folder` if it is there; a crash in the middle leaves nothing that could be taken for it."""
-        if not folder.exists():
-            return
-        trash = Path(tempfile.mkdtemp(prefix="trash-", dir=self.making))
-        folder.rename(trash / folder.name)
+        trash = self.making / f"trash-{secrets.token_hex(8)}"
+        try:
+            folder.rename(trash)  # which a full disk takes, as it does not a new folder
+        except FileNotFoundError:
+            return  # it was not there, or somebody else has just discarded it
         sync_path(folder.parent)
         _remove(trash)
 
@@ -266,6 +268,10 @@ def _run_folder(root: Path) -> Path:
 
 def _remove(rubbish: Path) -> None:
     """Remove what nobody needs any more; what cannot be removed is in nobody's way."""
-    shutil.rmtree(rubbish, ignore_errors=True)
-    if rubbish.exists():
+    if rubbish.is_dir() and not rubbish.is_symlink():
+        shutil.rmtree(rubbish, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            rubbish.unlink()
+    if os.path.lexists(rubbish):
         logger.warning("%s cannot be removed: remove it by hand when there is time", rubbish)
