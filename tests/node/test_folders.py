@@ -1,5 +1,6 @@
 """A state folder belongs to one node of one system, and to one agent at a time."""
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -169,6 +170,19 @@ def test_the_sockets_are_found_in_any_environment(tmp_path: Path, monkeypatch: p
         assert find_run_folder(tmp_path / "state") == first.run
     with claimed(tmp_path / "state", identity()) as second:
         assert find_run_folder(tmp_path / "state") == second.run != first.run
+
+
+def test_processes_are_found_in_any_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that a supervisor starts finds what one in a shell has left; two on one state would be the end of it."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path.parent))
+    with socket.socket(socket.AF_UNIX) as left, claimed(tmp_path / "state", identity()) as first:
+        left.bind(str(first.control(7)))
+        left.listen()
+        first.close()
+        monkeypatch.delenv("XDG_RUNTIME_DIR")
+        with claimed(tmp_path / "state", identity()) as second:
+            assert second.control(7) == first.control(7)
+            assert find_run_folder(tmp_path / "state") == first.run
 
 
 def test_a_folder_that_is_no_nodes_has_no_sockets(tmp_path: Path) -> None:

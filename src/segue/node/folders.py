@@ -75,7 +75,7 @@ class Folders:
             self._claim(identity)
             for left_by_a_crash in self.making.iterdir():
                 _remove(left_by_a_crash)
-            self.run = _run_folder(self.root)
+            self.run = _run_folder_in_use(self.root) or _run_folder(self.root)
             self._show_run()
         except OperatorError:
             self._lock.close()
@@ -249,6 +249,19 @@ def find_run_folder(state: Path) -> Path:
         return (state / "run").readlink()
     except OSError as error:
         raise OperatorError(f"no agent ran on {state} yet: start it with `segue node`") from error
+
+
+def _run_folder_in_use(root: Path) -> Path | None:
+    """Return the folder for sockets in which processes of the node at `root` are; None if none are left anywhere.
+
+    An agent that was started in another environment than the one before it would else not find them, and start others
+    on the state that they have open.
+    """
+    with suppress(OSError):
+        run = (root / "run").readlink()
+        if any(peer_pid(control) for control in run.glob("*.control")):
+            return run
+    return None
 
 
 def _run_folder(root: Path) -> Path:
