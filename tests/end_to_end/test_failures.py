@@ -60,16 +60,13 @@ WRONG = {
     "the transform raises": Wrong(edits=in_transform('raise RuntimeError("no luck")'), said="no luck"),
     "the transform hangs": Wrong(
         edits=in_transform("import time; time.sleep(3600)"),
-        options=("--transform-timeout-s", "3"),
-        said="did not do its work within 3 s (--transform-timeout-s)",
+        options=("--transform-timeout-s", "6"),  # it has as long to import, which takes seconds on a busy machine
+        said="did not do its work within 6 s (--transform-timeout-s)",
         traced=False,
     ),
     "the transform kills itself": Wrong(edits=in_transform("import os; os.abort()"), said="signal 6", traced=False),
     "the transform writes into the old state": Wrong(
-        edits=in_transform('(old / "values" / "a").write_bytes(b"")'), said="Permission denied"
-    ),
-    "the transform renames the old state": Wrong(
-        edits=in_transform('(old / "values").rename(new / "values")'), said="a transform can write only below"
+        edits=in_transform('(old / "values" / "a").write_bytes(b"")'), said="a transform can write only below"
     ),
     "the transform takes too much memory": Wrong(
         edits=in_transform("bytearray(1 << 30)"),
