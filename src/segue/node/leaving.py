@@ -66,10 +66,9 @@ class Leaving:
         Args:
             successor: the socket on which it takes relayed calls.
         """
-        if successor != self._successor:
-            self._let_go()
-            self._successor, self._channel = successor, successor_channel(successor)
-            self._tasks.create_task(make_ready(self._channel))
+        self._let_go()  # of one that never took over, by the same socket, there may be a channel
+        self._successor, self._channel = successor, successor_channel(successor)
+        self._tasks.create_task(make_ready(self._channel))
 
     async def to(self, successor: Path, *, at_once: bool) -> None:
         """Forward every call to `successor`, and have the process end when the last connection has.
