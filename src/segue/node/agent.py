@@ -137,7 +137,7 @@ class Agent:
                     try:
                         await self._travel(executor, processes, tasks)
                     finally:
-                        await executor.cool()
+                        await executor.transforms.cool()
         except asyncio.CancelledError:
             # Told to end, and only then: an agent that fails leaves the application in service.
             if self._processes:
@@ -288,7 +288,7 @@ class Agent:
         given_up = at.gave_up
         return Condition(
             hand_over=mode_of(self._settings.hand_over).value,
-            progress=executor.progress,
+            progress=executor.transforms.progress,
             attempts=at.failures,
             attempts_limit=self._settings.retries + 1,
             retry_at=self._clock.now() + timedelta(seconds=retry_in_s) if retry_in_s and not given_up else None,

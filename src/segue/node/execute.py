@@ -16,10 +16,8 @@ from segue import journey
 from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, TrustError
 from segue.model.clock import Clock
 from segue.model.ids import Version
-from segue.model.progress import Progress
 from segue.model.release import Announcement
 from segue.node.control import HostGoneError, details_of, reason_of
-from segue.node.disk import check_disk
 from segue.node.folders import Folders
 from segue.node.hosts import HostProcess
 from segue.node.news import News
@@ -27,8 +25,7 @@ from segue.node.placement import Placement
 from segue.node.processes import FAILURES, Processes
 from segue.node.requirements import install_requirements
 from segue.node.settings import NodeSettings
-from segue.node.transform_process import TransformLimits, TransformProcess, TransformTask, warm_transform
-from segue.node.transforming import run_transform
+from segue.node.transforms import Transforms
 from segue.release.bundle import content_hash, unpack
 from segue.release.durable import sync_path
 from segue.wire.client import UpgradeServer
@@ -36,8 +33,6 @@ from segue.wire.messages import PermitRequest
 
 logger = logging.getLogger(__name__)
 
-#: Of a way through many releases, so many transforms' processes are started before the node goes away.
-_WARMED_LIMIT = 3
 #: So many ends within its probation show that a new process does not stay.
 _ENDS_LIMIT = 3
 #: After a restart that failed, so often is the process from before, or another, started before that is reported.
@@ -81,13 +76,7 @@ class Executor:
         self._news = news
         self._learn = learn
         self._clock = clock
-        self._limits = TransformLimits(timeout_s=settings.transform_timeout_s, memory_mib=settings.transform_memory_mib)
-        #: `{version that it makes: a transform's process that waits}`
-        self._warmed: dict[Version, TransformProcess] = {}
-        #: What the old object and the simulation keep; None until it was measured.
-        self._state_bytes: int | None = None
-        #: How far the transform is that is being run.
-        self.progress: Progress | None = None
+        self.transforms = Transforms(settings=settings, folders=folders, placement=placement, clock=clock)
 
     async def run(self, command: journey.Command, at: journey.Journey) -> journey.Event:
         """Run `command` and return what happened.
@@ -251,32 +240,10 @@ class Executor:
         try:
             host = await self._processes.warm(at.ahead())
             if not at.phase.is_restart:
-                await self._warm_transforms(at)
+                await self.transforms.warm(at)
         except FAILURES as error:
             return journey.WarmFailed(**self._failure(error, at))
         return journey.Warmed(pid=host.pid)
-
-    async def _warm_transforms(self, at: journey.Journey) -> None:
-        """Have all ready that the transforms need: room on the disk, and processes that have imported the release."""
-        tasks = self._placement.transform_tasks(at)
-        await asyncio.to_thread(self._folders.remove_old, self._clock.now())  # one old state at a time
-        self._state_bytes = await asyncio.to_thread(self._check_disk, tasks[at.under_way.way[0].version])
-        for version, task in list(tasks.items())[:_WARMED_LIMIT]:
-            warmed = self._warmed.get(version)
-            if not self._folders.states(version).exists() and not (warmed and warmed.alive):
-                if warmed is not None:
-                    await warmed.end()
-                self._warmed[version] = await warm_transform(task, making=self._folders.making, limits=self._limits)
-
-    def _check_disk(self, task: TransformTask, state_bytes: int | None = None) -> int:
-        reserve_mib = self._settings.disk_reserve_mib
-        return check_disk(task, making=self._folders.making, reserve_mib=reserve_mib, state_bytes=state_bytes)
-
-    async def cool(self) -> None:
-        """End the transforms' processes that were not needed."""
-        while self._warmed:
-            _, process = self._warmed.popitem()
-            await process.end()
 
     async def _quiesce(self, at: journey.Journey) -> journey.Event:
         host = self._processes.running.get(at.generation)
@@ -295,28 +262,10 @@ class Executor:
         return journey.Quiesced(pid=host.pid, at=self._clock.now() - timedelta(milliseconds=waits_ms))
 
     async def _transform(self, release: Announcement, at: journey.Journey) -> journey.Event:
-        task = self._placement.transform_tasks(at)[release.version]
         try:
-            if not self._folders.states(release.version).exists():
-                self._check_disk(task, self._state_bytes)
-            done = await run_transform(
-                task,
-                making=self._folders.making,
-                states=self._folders.states(release.version),
-                limits=self._limits,
-                warmed=self._warmed.pop(release.version, None),
-                on_progress=self._note,
-            )
+            return await self.transforms.run(release, at)
         except FAILURES as error:
             return journey.TransformFailed(**self._failure(error, at))
-        finally:
-            self.progress = None
-        if task.previous_version != at.object_version:  # no object was ever started on it
-            self._folders.discard(task.old)
-        return done
-
-    def _note(self, progress: Progress) -> None:
-        self.progress = progress
 
     async def _start_object(self, at: journey.Journey) -> journey.Event:
         try:
@@ -375,7 +324,7 @@ class Executor:
         return journey.Disproven(reason=reason, answered=True, final=True)
 
     async def _resume(self, abandoned: Sequence[Version], at: journey.Journey) -> journey.Event:
-        await self.cool()
+        await self.transforms.cool()
         await self._processes.end(at.generation + 1)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.to_thread(self._abandon, abandoned))  # callers do not wait for that
