@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from segue.testing.keeping import N1, NODE, keeping
+from segue.testing.keeping import N1, NODE, OBJECT, keeping
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(120)]
 
 Segue = Callable[..., Awaitable[str]]
-
-KEEPS = '    NAME = "values"\n'
 
 
 async def test_three_crashes_in_a_row(segue: Segue, tmp_path: Path) -> None:
@@ -42,13 +40,12 @@ async def test_three_crashes_in_a_row(segue: Segue, tmp_path: Path) -> None:
 async def test_an_object_that_does_not_start_again(segue: Segue, tmp_path: Path) -> None:
     """The status says why the node is down; it is tried on and on, and serves when the cause is mended."""
     broken = tmp_path / "broken"
-    code = f"""{KEEPS}
-    async def start(self):
+    code = f"""{OBJECT}    async def start(self):
         if os.path.exists({str(broken)!r}):
             raise RuntimeError("no start")
         await super().start()
 """
-    async with keeping(tmp_path, edits={NODE: {KEEPS: code, "from .kept": "import os\nfrom .kept"}}) as rig:
+    async with keeping(tmp_path, edits={NODE: {OBJECT: code, "from .kept": "import os\nfrom .kept"}}) as rig:
         await rig.put("a", "b", "c")
         pid = (await rig.until_serving(1)).nodes[0].pid
         assert pid is not None
@@ -65,15 +62,14 @@ async def test_an_object_that_does_not_start_again(segue: Segue, tmp_path: Path)
 async def test_a_first_start_that_fails_in_passing(tmp_path: Path) -> None:
     """The agent tries again: nobody would have to do anything."""
     began = tmp_path / "began"
-    code = f"""{KEEPS}
-    async def start(self):
+    code = f"""{OBJECT}    async def start(self):
         import os
         if not os.path.exists({str(began)!r}):
             open({str(began)!r}, "w").close()
             os.kill(os.getpid(), 9)
         await super().start()
 """
-    async with keeping(tmp_path, "--retry-s", "0.2", edits={NODE: {KEEPS: code}}) as rig:
+    async with keeping(tmp_path, "--retry-s", "0.2", edits={NODE: {OBJECT: code}}) as rig:
         await rig.put("a")
         await rig.check_values(1)
         assert "new (FirstStartFailed)" in rig.local.log(N1)
@@ -88,9 +84,9 @@ async def test_a_first_start_that_fails_in_passing(tmp_path: Path) -> None:
 )
 async def test_a_first_start_that_fails_for_good(does: str, said: str, times: int, tmp_path: Path) -> None:
     """By what the release's own code does, or once too often: the agent ends, and says that somebody must act."""
-    code = f"{KEEPS}\n    async def start(self):\n        {does}\n"
+    code = f"{OBJECT}    async def start(self):\n        {does}\n"
     options = ("--retries", "1", "--retry-s", "0.2")
-    async with keeping(tmp_path, *options, edits={NODE: {KEEPS: code}}, first=False) as rig:
+    async with keeping(tmp_path, *options, edits={NODE: {OBJECT: code}}, first=False) as rig:
         assert await rig.local.ended(N1) == 1
         log = rig.local.log(N1)
         assert said in log.splitlines()[-1]

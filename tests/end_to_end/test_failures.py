@@ -10,7 +10,7 @@ import pytest
 
 from segue.errors import PeerError
 from segue.testing.disks import fill, small_disk
-from segue.testing.keeping import N1, NODE, UPGRADE, Keeping, keeping
+from segue.testing.keeping import N1, NODE, OBJECT, UPGRADE, Keeping, keeping
 from segue.testing.rig import Rig
 from segue.testing.wheels import make_wheel, serving_index
 
@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(120)]
 
 Segue = Callable[..., Awaitable[str]]
 
-#: What every version's object does first, and what the transform does first.
-START, TRANSFORM = "async def start(self):\n", '(new / "shelves").mkdir()\n'
+#: What the transform does first.
+TRANSFORM = '(new / "shelves").mkdir()\n'
 MIB = 1 << 20
 
 
@@ -53,7 +53,7 @@ def in_transform(code: str) -> Mapping[str, Mapping[str, str]]:
 
 def in_object(code: str) -> Mapping[str, Mapping[str, str]]:
     """Return the edits by which version 2's object has `code` among its methods."""
-    return {NODE: {'    NAME = "shelves"\n': f'    NAME = "shelves"\n\n{code}\n'}}
+    return {NODE: {OBJECT: f"{OBJECT}{code}\n\n"}}
 
 
 WRONG = {

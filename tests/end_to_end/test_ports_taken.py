@@ -12,7 +12,7 @@ import pytest
 
 from segue.model.ids import Version
 from segue.testing.crashing.callers import StoreCaller, Writer
-from segue.testing.keeping import N1, keeping
+from segue.testing.keeping import N1, NODE, OBJECT, keeping
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(120)]
 
@@ -47,16 +47,30 @@ async def test_before_the_old_process_leaves(
 
 async def test_when_the_old_process_has_left(segue: Segue, tmp_path: Path) -> None:
     """Where a node stops and starts: what it has accepted is answered, and it takes the port as soon as it is free."""
+    stolen = tmp_path / "stolen"
+    # The new process takes its time, so that the port is free for long enough.
+    code = f"""{OBJECT}    async def start(self):
+        import asyncio, os, time
+
+        async def dawdle():
+            while not os.path.exists({str(stolen)!r}):
+                time.sleep(0.2)
+                await asyncio.sleep(0)
+
+        await super().start()
+        self.dawdling = asyncio.create_task(dawdle())
+
+"""
     async with keeping(tmp_path, "--hand-over", "stop-and-start") as rig:
         await rig.put("a", "b", "c")
         address = rig.local.members[N1]
         async with StoreCaller(Version(1), address) as caller, asyncio.TaskGroup() as tasks:
             writer = Writer(caller, "w", random.Random(4))
             tasks.create_task(writer.run())
-            with thief(int(address.rpartition(":")[2])) as stole:
-                await rig.release(2)
+            with thief(int(address.rpartition(":")[2]), stolen):
+                await rig.release(2, {NODE: {OBJECT: code}})
                 node = await rig.until_node(N1, lambda node: bool(node.failure), "says that it has not its port")
-                assert stole.is_set()
+                assert stolen.exists()
                 assert "version 2 does not have its ports yet: the port cannot be taken: " in (node.failure or "")
                 assert node.phase == "handing over"
                 shown = await segue("status", "--system", "crashing", "--server", rig.local.url)
@@ -71,9 +85,9 @@ async def test_when_the_old_process_has_left(segue: Segue, tmp_path: Path) -> No
 
 
 @contextmanager
-def thief(port: int) -> Iterator[threading.Event]:
-    """Take a port of 127.0.0.1 as soon as nobody has it, and have it until the context is left."""
-    stole, done = threading.Event(), threading.Event()
+def thief(port: int, stolen: Path) -> Iterator[None]:
+    """Take a port of 127.0.0.1 as soon as nobody has it, make a file of that, and have it until the context is left."""
+    done = threading.Event()
 
     def steal() -> None:
         with socket.socket() as own:
@@ -85,13 +99,13 @@ def thief(port: int) -> Iterator[threading.Event]:
                 except OSError:
                     done.wait(0.0001)
                     continue
-                stole.set()
+                stolen.touch()
                 done.wait()
 
     thread = threading.Thread(target=steal)
     thread.start()
     try:
-        yield stole
+        yield
     finally:
         done.set()
         thread.join()

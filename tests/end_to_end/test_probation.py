@@ -7,24 +7,21 @@ import pytest
 
 from segue.model.ids import NodeId, Version
 from segue.testing.crashing.callers import StoreCaller, patiently
-from segue.testing.keeping import N1, N2, NODE, Keeping, keeping
+from segue.testing.keeping import N1, N2, NODE, OBJECT, Keeping, keeping
 from segue.wire.messages import PermitStatus
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(120)]
 
 Segue = Callable[..., Awaitable[str]]
 
-KEEPS = '    NAME = "shelves"\n'
 #: Version 2's object leaves its process a moment after it has started, and after it had the port.
-LEAVES = f"""{KEEPS}
-    async def start(self):
+LEAVES = f"""{OBJECT}    async def start(self):
         await super().start()
         import asyncio
         asyncio.get_running_loop().call_later(1.0, os._exit, 9)
 """
 #: Or a moment after it has answered a call with poison in it.
-IS_POISONED = f"""{KEEPS}
-    async def Put(self, request, context):
+IS_POISONED = f"""{OBJECT}    async def Put(self, request, context):
         reply = await super().Put(request, context)
         if b"poison" in request:
             import asyncio
@@ -40,7 +37,7 @@ async def test_before_the_first_call_the_old_version_comes_back(segue: Segue, tm
     async with keeping(tmp_path, "--retries", "1", "--retry-s", "0.2", "--probation-s", "10") as rig:
         await rig.put("a", "b", "c")
         before = rig.state_of(1)
-        await rig.release(2, {NODE: {KEEPS: LEAVES, **IMPORT}})
+        await rig.release(2, {NODE: {OBJECT: LEAVES, **IMPORT}})
         node = await rig.until_given_up()
         said = "the new process ended within 10 s, before it answered a call"
         assert (node.version, node.attempts, node.failure) == (1, 2, said)
@@ -63,7 +60,7 @@ async def test_after_the_first_call_there_is_no_way_back(segue: Segue, tmp_path:
     async with keeping(tmp_path, "--retries", "0", "--probation-s", "30", nodes=2) as rig:
         for node in (N1, N2):
             await rig.put("a", "b", "c", node=node)
-        await rig.release(2, {NODE: {KEEPS: IS_POISONED, **IMPORT}, **CANARY})
+        await rig.release(2, {NODE: {OBJECT: IS_POISONED, **IMPORT}, **CANARY})
         now = await rig.until(lambda now: any(node.phase == "proving" for node in now.nodes), "one proves itself")
         (canary,) = (NodeId(node.id) for node in now.nodes if node.phase == "proving")
         other = N2 if canary == N1 else N1

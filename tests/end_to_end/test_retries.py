@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segue.testing.keeping import N1, NODE, UPGRADE, keeping
+from segue.testing.keeping import N1, NODE, OBJECT, UPGRADE, keeping
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(120)]
 
@@ -54,13 +54,13 @@ async def test_the_next_release_leads_past_one_that_was_given_up(tmp_path: Path)
     """Through its transform: its object is never started again."""
     began = tmp_path / "began"
     starts = (
-        '    NAME = "shelves"\n\n    async def self_test(self):\n'
+        f"{OBJECT}    async def self_test(self):\n"
         f'        open({str(began)!r}, "a").write("2")\n        raise RuntimeError("not well")\n'
     )
     async with keeping(tmp_path, "--retries", "0") as rig:
         await rig.put("a", "b", "c")
         async with rig.reading():
-            await rig.release(2, {NODE: {'    NAME = "shelves"\n': starts}})
+            await rig.release(2, {NODE: {OBJECT: starts}})
             assert "not well" in ((await rig.until_given_up()).failure or "")
             await rig.put("meanwhile", version=2)
             await rig.release(3)

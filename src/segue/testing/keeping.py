@@ -1,7 +1,7 @@
 """The store of values as a system of real processes, for tests of what goes wrong in an upgrade.
 
-It is the store that is crashed on, which has each Put on disk before it answers, with a third version that keeps
-values as the second does. Its code is short and nothing of it is generated, so a node is there soon.
+It is the store that is crashed on, which has each Put on disk before it answers. Its code is short and nothing of it
+is generated, so a node is there soon.
 """
 
 import asyncio
@@ -26,47 +26,14 @@ Edits = Mapping[str, Mapping[str, str]]
 
 #: Where a release has what: the object of a version, its transform and simulations.
 NODE, UPGRADE = "kept_values/node.py", "kept_values/upgrade.py"
+#: The line of `NODE` after which methods of the object can be put.
+OBJECT = "class Store(Kept):\n"
 N1, N2 = NodeId("n1"), NodeId("n2")
-
-_UPGRADE_3 = '''
-"""From version 2 to version 3, which differ in nothing but their numbers."""
-
-import shutil
-
-import segue
-
-from .kept import add_to
-
-
-class Same:
-    def register(self, server):
-        add_to(self, server)
-
-    async def Put(self, request, context):
-        return await self.delegate.Put(request, context)
-
-    async def Get(self, request, context):
-        return await self.delegate.Get(request, context)
-
-
-class Past(Same, segue.PastSimulation):
-    pass
-
-
-class Future(Same, segue.FutureSimulation):
-    pass
-
-
-def transform(old, new, context):
-    shutil.copytree(old / "shelves", new / "shelves")
-'''
 
 
 def write_releases(folder: Path) -> Mapping[int, Path]:
     """Write the folders of the store's three releases below `folder`: `{version: its folder}`."""
-    write_bundles(folder, Version(2))
-    third = changed(folder / "store-2", folder / "store-3", {"release.toml": {"version = 2": "version = 3"}})
-    (third / UPGRADE).write_text(_UPGRADE_3.lstrip())
+    write_bundles(folder, Version(3))
     return {version: folder / f"store-{version}" for version in (1, 2, 3)}
 
 
