@@ -21,9 +21,9 @@ NOBODY = "http://127.0.0.1:9"
 def refused(segue: Callable[..., Any]) -> Callable[..., str]:
     """Runs a command that must fail, and returns its one line."""
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, status: int = 1) -> str:
         outcome = segue(*arguments)
-        assert outcome.status == 1
+        assert outcome.status == status
         assert outcome.out == ""
         assert "Traceback" not in outcome.err
         line: str
@@ -84,20 +84,24 @@ def test_a_server_on_a_port_in_use(refused: Callable[..., str], tmp_path: Path) 
         ("--park-mib", "0", "a whole number, 1 or more"),
         ("--stream-grace-s", "-1", "0 seconds or more"),
         ("--drain-limit-s", "-1", "0 seconds or more"),
-        ("--server", "127.0.0.1:7000", "http://"),
     ],
 )
 def test_a_node_with_a_wrong_option(
     refused: Callable[..., str], tmp_path: Path, option: str, value: str, named: str
 ) -> None:
     """The option or its value is named, with what would do."""
-    assert named in refused(*node(tmp_path / "state", option, value))
+    assert named in refused(*node(tmp_path / "state", option, value), status=2)
+
+
+def test_a_node_with_an_upgrade_server_that_is_no_url(refused: Callable[..., str], tmp_path: Path) -> None:
+    """The client of the upgrade server says so, when the agent begins."""
+    assert "http://" in refused(*node(tmp_path / "state", "--server", "127.0.0.1:7000"))
 
 
 def test_settings_that_are_no_toml(refused: Callable[..., str], tmp_path: Path) -> None:
     """The file is named, and the place in it."""
     (tmp_path / "c.toml").write_text("members = \n")
-    assert "c.toml" in refused(*node(tmp_path / "state", "--config", str(tmp_path / "c.toml")))
+    assert "c.toml" in refused(*node(tmp_path / "state", "--config", str(tmp_path / "c.toml")), status=2)
 
 
 @pytest.mark.parametrize(

@@ -148,8 +148,20 @@ async def test_the_last_failure_counts(bench: Bench) -> None:
     await bench.give_back("n1", (await bench.ask("n1")).permit, failure="calls inside did not end")
     bench.clock.move(1)
     await bench.give_back("n1", (await bench.ask("n1")).permit, failure="the self-test failed", final=True)
-    for node in ("n1", "n2"):
-        assert (await bench.ask(node)).reason == "canary n1 failed: no other node may go"
+    assert (await bench.ask("n2")).reason == "canary n1 failed: no other node may go"
+
+
+async def test_a_canary_that_gave_up_goes_again_when_it_asks_again(bench: Bench) -> None:
+    """It asks only if an operator told it to retry: so that is no reason to refuse it, and the others wait for it."""
+    await fleet(bench, "n1", "n2", schedule=CANARY)
+    await bench.give_back("n1", (await bench.ask("n1")).permit, failure="the self-test failed", final=True)
+    bench.clock.move(1)
+    again = await bench.ask("n1")
+    assert again.permit is not None
+    assert (await bench.ask("n2")).reason == "canary n1 is away"
+    bench.clock.move(1)
+    await bench.give_back("n1", again.permit, failure="the self-test failed", final=True)
+    assert (await bench.ask("n2")).reason == "canary n1 failed: no other node may go"
 
 
 async def test_a_node_that_joined_is_no_canary(bench: Bench) -> None:

@@ -5,7 +5,8 @@ import json
 import logging
 import signal
 import tomllib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -276,39 +277,49 @@ def node(
     after a wrong option, and with 70 after a fault of its own. See docs/under-a-supervisor.md, and
     docs/what-happens-when-a-node-upgrades.md.
     """
-    settings = NodeSettings(
-        server_url=server,
-        system=system_name(system),
-        class_name=class_name(class_),
-        node_id=node_id(name),
-        address=advertise or listen[0],
-        state=state,
-        attributes=dict(_attribute(text) for text in attribute or ()),
-        config=_read_config(config) if config else {},
-        unlabelled=unlabelled,
-        poll_s=poll_s,
-        max_connection_age_s=max_connection_age_s,
-        max_message_mib=max_message_mib,
-        park_limit_s=park_limit_s,
-        quiesce_timeout_s=quiesce_timeout_s,
-        transform_timeout_s=transform_timeout_s,
-        retries=retries,
-        retry_s=retry_s,
-        probation_s=probation_s,
-        keep_old_s=keep_old_s,
-        install=InstallSettings(index_url=index, offline=offline, timeout_s=install_timeout_s),
-        transform_memory_mib=transform_memory_mib,
-        disk_reserve_mib=disk_reserve_mib,
-        listen=tuple(listen),
-        tls=TlsFiles(cert=tls_cert, key=tls_key, client_ca=tls_client_ca, ca=tls_ca),
-        hand_over=hand_over,
-        park_calls=park_calls,
-        park_mib=park_mib,
-        stream_grace_s=stream_grace_s,
-        drain_limit_s=drain_limit_s,
-    )
+    with _as_wrong_words():
+        settings = NodeSettings(
+            server_url=server,
+            system=system_name(system),
+            class_name=class_name(class_),
+            node_id=node_id(name),
+            address=advertise or listen[0],
+            state=state,
+            attributes=dict(_attribute(text) for text in attribute or ()),
+            config=_read_config(config) if config else {},
+            unlabelled=unlabelled,
+            poll_s=poll_s,
+            max_connection_age_s=max_connection_age_s,
+            max_message_mib=max_message_mib,
+            park_limit_s=park_limit_s,
+            quiesce_timeout_s=quiesce_timeout_s,
+            transform_timeout_s=transform_timeout_s,
+            retries=retries,
+            retry_s=retry_s,
+            probation_s=probation_s,
+            keep_old_s=keep_old_s,
+            install=InstallSettings(index_url=index, offline=offline, timeout_s=install_timeout_s),
+            transform_memory_mib=transform_memory_mib,
+            disk_reserve_mib=disk_reserve_mib,
+            listen=tuple(listen),
+            tls=TlsFiles(cert=tls_cert, key=tls_key, client_ca=tls_client_ca, ca=tls_ca),
+            hand_over=hand_over,
+            park_calls=park_calls,
+            park_mib=park_mib,
+            stream_grace_s=stream_grace_s,
+            drain_limit_s=drain_limit_s,
+        )
     log = LogSettings(format=log_format, level=log_level, system=settings.system, node=settings.node_id)
     raise typer.Exit(_run(settings, log))
+
+
+@contextmanager
+def _as_wrong_words() -> Iterator[None]:
+    """Have a value that no node can have end as a wrong option does: to start again does not mend it."""
+    try:
+        yield
+    except OperatorError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _run(settings: NodeSettings, log: LogSettings) -> int:

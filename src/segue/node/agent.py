@@ -203,6 +203,18 @@ class Agent:
             raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
         if (self._at.failed, self._at.failures) != (before.failed, before.failures):
             self._news.put_off(self._at.failures, _tried(before))
+            self._log_attempts()
+
+    def _log_attempts(self) -> None:
+        """Say in the log what comes of a failure, once it is over."""
+        if self._at.gave_up:
+            logger.error(
+                "gave up after %s attempts (%s): waits for `segue retry`, or for the next release",
+                self._at.failures,
+                self._at.failure,
+            )
+        elif self._at.failures:
+            logger.warning("attempt %s failed: tries again in %.0f s", self._at.failures, self._news.retry_in_s)
 
     async def _keep(self, event: journey.Event) -> None:
         """Have the event in the journal, as soon as the disk has room for it; what serves, serves on meanwhile."""
@@ -228,7 +240,11 @@ class Agent:
                 self._under_order = order
                 return journey.RestartOrdered()
             case Retry() as order:
-                self._orders.answer(order, Done(text=f"node {self._settings.node_id} tries again what it gave up"))
+                node = self._settings.node_id
+                if not (at.failures or at.rejected):
+                    self._orders.answer(order, Done(text=f"node {node} has nothing to try again: nothing failed"))
+                    return await self._news.next(at)
+                self._orders.answer(order, Done(text=f"node {node} tries again what it gave up"))
                 return journey.RetryOrdered()
             case None:
                 return await self._news.next(at)

@@ -138,7 +138,8 @@ def _fleet(
             away_to=held.to_version if held else None,
             waits_since=ask.asked_at if ask else None,
             upgraded_at=latest.returned_at if latest and (latest.failure is None or _stays(node, target)) else None,
-            failed=latest is not None and _is_failure_of(latest, target),
+            # One that asks for it again, though it had given up, was told to: whoever told it has looked.
+            failed=latest is not None and ask is None and _is_failure_of(latest, target),
         )
 
     return Fleet.of(class_name, target, [fact(node) for node in picture.nodes])
