@@ -46,7 +46,7 @@ async def test_a_pause_is_not_down(stub: Any, dispatch: Dispatch, health: Health
     dispatch.show(chain(kinds("v1"), kinds("v2"), current=2))
     for service in ("", "toy.Kinds", "segue.ready"):
         assert await check(stub, service) == (SERVING, {"segue-phase": "serving", "segue-version": "2"})
-    await dispatch.quiesce(1)
+    await dispatch.quiesce(10)
     for service, status in {"": SERVING, "toy.Kinds": SERVING, "segue.ready": NOT_SERVING}.items():
         assert await check(stub, service) == (status, {"segue-phase": "upgrading", "segue-version": "2"})
     assert dispatch.in_flight.parked == 0
@@ -89,13 +89,13 @@ async def test_an_unknown_service(stub: Any, dispatch: Dispatch, chain: MakeChai
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await check(stub, "toy.Other")
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-        await dispatch.quiesce(1)
+        await dispatch.quiesce(10)
 
 
 async def test_a_list(stub: Any, dispatch: Dispatch, chain: MakeChain, kinds: Any) -> None:
     """It has all that can be asked for."""
     dispatch.show(chain(kinds("v1"), current=1))
-    await dispatch.quiesce(1)
+    await dispatch.quiesce(10)
     listed = await stub.List(health_pb2.HealthListRequest())
     assert {name: one.status for name, one in listed.statuses.items()} == {
         "": SERVING,
@@ -113,7 +113,7 @@ async def test_whoever_watches_is_told_of_changes(
     other = stub.Watch(health_pb2.HealthCheckRequest(service="toy.Other"))
     whole = stub.Watch(health_pb2.HealthCheckRequest())
     assert [(await watch.read()).status for watch in (ready, other, whole)] == [SERVING, UNKNOWN, SERVING]
-    await dispatch.quiesce(1)
+    await dispatch.quiesce(10)
     assert (await ready.read()).status == NOT_SERVING
     dispatch.resume()
     assert (await ready.read()).status == SERVING
@@ -134,7 +134,7 @@ async def test_a_process_that_was_replaced(
     dispatch.show(chain(kinds("v1"), current=1))
     watch = stub.Watch(health_pb2.HealthCheckRequest())
     assert (await watch.read()).status == SERVING
-    await dispatch.quiesce(1)
+    await dispatch.quiesce(10)
     dispatch.forward(connect("127.0.0.1:1"))
     assert await check(stub) == (SERVING, {"segue-phase": "leaving", "segue-version": "1"})
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -166,7 +166,7 @@ async def test_an_authors_health_service_answers(stub: Any, dispatch: Dispatch, 
     """It is a service as any, and waits in a pause."""
     dispatch.show(chain(OwnHealth(), current=1))
     assert (await check(stub))[0] == UNKNOWN
-    await dispatch.quiesce(1)
+    await dispatch.quiesce(10)
     call = stub.Check(health_pb2.HealthCheckRequest())
     await until(lambda: dispatch.in_flight.parked == 1)
     dispatch.resume()
