@@ -118,10 +118,10 @@ async def test_whoever_watches_is_told_of_changes(
     dispatch.resume()
     assert (await ready.read()).status == SERVING
     health.stop()
-    assert (await ready.read()).status == NOT_SERVING
-    assert (await whole.read()).status == NOT_SERVING
-    with pytest.raises(grpc.aio.AioRpcError, match="stops: watch again"):
-        await whole.read()
+    for watch in (ready, whole):
+        with pytest.raises(grpc.aio.AioRpcError, match="stops: watch again"):
+            while True:  # a status that follows at once may come before the last word, which gRPC then leaves out
+                assert (await watch.read()).status == NOT_SERVING
 
 
 async def test_a_process_that_was_replaced(
