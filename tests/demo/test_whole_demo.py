@@ -90,7 +90,8 @@ def test_upgrades_twice_with_clients_of_three_versions(start: Start, tmp_path: P
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [check["name"] for check in report["checks"] if not check["held"]] == []
     assert report["files"]["read_back"] == {"1": 40, "2": 40, "3": 40}
-    assert len({pid for node in report["nodes"] for pid in node["pids"]}) == 9
+    # A node that waited may go through both releases at once.
+    assert {len(set(node["pids"])) for node in report["nodes"]} <= {2, 3}
     private = report["calls"]["private"]
     ends = {version: list(row["refused"]) for version, row in private.items()}
     assert ends == {"1": ["NOT_FOUND"], "2": ["DISALLOWED"], "3": ["PERMISSION_DENIED"]}
