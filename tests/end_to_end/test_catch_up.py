@@ -268,7 +268,7 @@ async def test_a_schedule_that_lets_it_go_part_of_the_way(fleet: Fleet) -> None:
     await fleet.start(N1)
     now = await fleet.rig.until_node(
         N1,
-        lambda node: node.version == 3 and "canary n2 soaks" in (node.waits_for or ""),
+        lambda node: node.version == 3 and bool(node.upgrades) and "canary n2 soaks" in (node.waits_for or ""),
         "runs version 3 and waits for the canary of version 4",
     )
     assert [(row.from_version, row.to_version) for row in now.upgrades] == [(1, 3)]
