@@ -9,7 +9,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import pytest
 
 from segue import journey
@@ -18,7 +17,7 @@ from segue.local.machine import accepts
 from segue.model.ids import ClassName, NodeId, SystemName
 from segue.release.bundle import build
 from segue.testing.crashing.points import read_journal
-from segue.testing.lineage import Lineage, TallyCaller, tally_callers, write_lineage
+from segue.testing.lineage import Adding, Lineage, TallyCaller, tally_callers, write_lineage
 from segue.testing.rig import Rig, changed, prepared
 from segue.wire.messages import NodeStatus, PermitStatus
 
@@ -151,26 +150,6 @@ async def fleet(tmp_path: Path, lineage: Lineage, calling: Calling) -> AsyncIter
         yield Fleet(rig=rig, folders=folders, calling=calling, folder=tmp_path)
 
 
-class Load:
-    """Adds one after the other to a name of its own, on one connection; nothing is tried twice."""
-
-    def __init__(self, caller: TallyCaller, name: str) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self.stopped = False
-        self._caller = caller
-        self._name = name
-
-    async def run(self) -> None:
-        """Add one, and hear the sum of all that was added, until told to stop."""
-        while not self.stopped:
-            try:
-                total = await self._caller.add(self._name, 1)
-                self.outcomes["OK" if total == self.outcomes["OK"] + 1 else f"{total} is wrong"] += 1
-            except grpc.aio.AioRpcError as error:
-                self.outcomes[f"{error.code().name}: {error.details()}"] += 1
-            await asyncio.sleep(0.05)
-
-
 async def _away(fleet: Fleet, *others: NodeId) -> int:
     """Have a node run version 1 with something in its state, and end it. Returns the process that it had."""
     await fleet.publish(1)
@@ -213,7 +192,7 @@ async def test_a_node_that_was_away_for_five_releases(fleet: Fleet) -> None:
         loads = []
         for version in VERSIONS:
             caller = await callers.enter_async_context(fleet.calling(version, address))
-            loads.append(Load(caller, f"by-{version}"))
+            loads.append(Adding(caller, f"by-{version}"))
             running.create_task(loads[-1].run())
         now = await fleet.until(N1, 6)
         await until(lambda: all(load.outcomes for load in loads), "each was answered")

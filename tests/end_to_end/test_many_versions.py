@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import grpc
 import pytest
 
 from segue.local import LocalSettings, LocalSystem
 from segue.model.ids import ClassName, NodeId, SystemName
 from segue.release.bundle import build
-from segue.testing.lineage import Lineage, TallyCaller, tally_callers, write_lineage
+from segue.testing.lineage import Adding, Lineage, TallyCaller, tally_callers, write_lineage
 from segue.testing.rig import Rig
 from segue.wire.client import UpgradeServer
 
@@ -51,26 +50,6 @@ async def start(rig: Rig, *nodes: NodeId) -> None:
         await rig.until_node(node, lambda now: now.phase == "serving" and now.pid is not None, "serves")
 
 
-class Load:
-    """Adds one after the other to a name of its own, until told to stop; nothing is tried twice."""
-
-    def __init__(self, caller: TallyCaller, name: str) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self.stopped = False
-        self._caller = caller
-        self._name = name
-
-    async def run(self) -> None:
-        """Add one, and hear the sum of all that was added."""
-        while not self.stopped:
-            try:
-                total = await self._caller.add(self._name, 1)
-                self.outcomes["OK" if total == self.outcomes["OK"] + 1 else f"{total} is wrong"] += 1
-            except grpc.aio.AioRpcError as error:
-                self.outcomes[f"{error.code().name}: {error.details()}"] += 1
-            await asyncio.sleep(0.1)
-
-
 async def test_ten_versions(tmp_path: Path) -> None:
     """One node goes to version 10, one stays at 1, one joins at the end; each answers all versions at all times."""
     versions = range(1, 11)
@@ -79,13 +58,13 @@ async def test_ten_versions(tmp_path: Path) -> None:
         async with system(tmp_path / "system", 3) as rig, AsyncExitStack() as callers, asyncio.TaskGroup() as running:
             await publish(rig, lineage.folders, 1)
             await start(rig, N1, N2)
-            loads: list[Load] = []
+            loads: list[Adding] = []
             for version in versions:
                 if version > 1:
                     await publish(rig, lineage.folders, version)
                 for node in (N1, N2):
                     caller = await callers.enter_async_context(calling(version, rig.local.members[node]))
-                    loads.append(Load(caller, f"by-{version}"))
+                    loads.append(Adding(caller, f"by-{version}"))
                     running.create_task(loads[-1].run())
             for version in versions:
                 await rig.until(

@@ -72,7 +72,7 @@ def future_installed(journey: Journey, event: on.FutureInstalled) -> Journey:
     return _attempt(replace(journey, learning=(), futures=(*below, installed, *above[1:])))
 
 
-def carried(journey: Journey, event: on.Carried) -> Journey:  # noqa: ARG001
+def carried(journey: Journey, event: on.Carried) -> Journey:  # noqa: ARG001 - rows have one signature
     """Note that the version is answered by what is there."""
     release = journey.learnt
     if not journey.futures:
@@ -121,7 +121,7 @@ def transformed(journey: Journey, event: on.Transformed) -> Journey:
     )
 
 
-def committed(journey: Journey, event: on.Committed) -> Journey:  # noqa: ARG001
+def committed(journey: Journey, event: on.Committed) -> Journey:  # noqa: ARG001 - rows have one signature
     """Note that the node is on the new version."""
     ahead, upgrade = journey.ahead(), journey.under_way
     if upgrade.failure is not None:  # it has failed its probation, and there was no way back
@@ -131,7 +131,7 @@ def committed(journey: Journey, event: on.Committed) -> Journey:  # noqa: ARG001
     )
 
 
-def permit_returned(journey: Journey, event: on.PermitReturned) -> Journey:  # noqa: ARG001
+def permit_returned(journey: Journey, event: on.PermitReturned) -> Journey:  # noqa: ARG001 - rows have one signature
     """Forget the upgrade, and begin with the next if there is one."""
     upgrade = journey.under_way
     at_rest = replace(journey, upgrade=None)
@@ -147,7 +147,7 @@ def _count(journey: Journey, release: Announcement) -> Journey:
     return replace(journey, failed=release.sha256, failures=journey.failures_of(release) + 1)
 
 
-def restarted(journey: Journey, event: on.HandedOver) -> Journey:  # noqa: ARG001
+def restarted(journey: Journey, event: on.HandedOver) -> Journey:  # noqa: ARG001 - rows have one signature
     """Note that the node has another process."""
     return replace(journey, generation=journey.generation + 1)
 
@@ -157,7 +157,7 @@ def not_restarted(journey: Journey, event: Any) -> Journey:
     return replace(journey, failure=f"not restarted: {event.reason}", failure_details=_details(event))
 
 
-def retry(journey: Journey, event: on.RetryOrdered) -> Journey:  # noqa: ARG001
+def retry(journey: Journey, event: on.RetryOrdered) -> Journey:  # noqa: ARG001 - rows have one signature
     """Forget what was given up."""
     return _attempt(replace(journey, rejected=frozenset(), failed=None, failures=0))
 

@@ -121,10 +121,6 @@ class Folders:
         """Where transforms work, each in a folder of its own."""
         return self.root / "making"
 
-    def made(self, version: Version) -> Path:
-        """What the transform that made version's state reported; not there where no transform made it."""
-        return self.states(version) / "transform.json"
-
     def answered(self, version: Version) -> Path:
         """There once version's object may have answered a call."""
         return self.states(version) / "answered"

@@ -10,7 +10,9 @@ and the transform hands it from the future simulation to the past one.
 Needs grpcio-tools.
 """
 
+import asyncio
 import importlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -248,6 +250,32 @@ class TallyCaller:
             response_deserializer=getattr(self._messages, f"{method}Reply").FromString,
         )
         return await call(getattr(self._messages, f"{method}Request")(**fields))
+
+
+class Adding:
+    """Adds one after the other to a name of its own, on one connection; nothing is tried twice.
+
+    Args:
+        caller: by which it calls.
+        name: what it adds to, which nobody else does.
+    """
+
+    def __init__(self, caller: TallyCaller, name: str) -> None:
+        #: `{how a call ended: how many did}`
+        self.outcomes: Counter[str] = Counter()
+        self.stopped = False
+        self._caller = caller
+        self._name = name
+
+    async def run(self) -> None:
+        """Add one, and hear the sum of all that was added, until told to stop."""
+        while not self.stopped:
+            try:
+                total = await self._caller.add(self._name, 1)
+                self.outcomes["OK" if total == self.outcomes["OK"] + 1 else f"{total} is wrong"] += 1
+            except grpc.aio.AioRpcError as error:
+                self.outcomes[f"{error.code().name}: {error.details()}"] += 1
+            await asyncio.sleep(0.1)
 
 
 @contextmanager
