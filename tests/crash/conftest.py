@@ -1,4 +1,4 @@
-"""The ways without a crash, once for all tests here; and options to look into one crash."""
+"""The ways without a crash, once for all crashes; and options to look into one crash."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -24,7 +24,7 @@ def crash_only(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--crash-only", ""))
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def trials(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> AsyncIterator[Trials]:
     """Runs trials."""
     config = request.config

@@ -86,7 +86,7 @@ class Lives:
                     self._started[number].set_result(pid)
                 case {"id": number, "status": status}:
                     self._ended.pop(number).set_result(status)
-        for waiting in self._started.values():
+        for waiting in (*self._started.values(), *self._ended.values()):
             if not waiting.done():
                 waiting.set_exception(AssertionError("the fork server has ended: see its standard error"))
 
