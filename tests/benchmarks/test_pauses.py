@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import Caller, Load, loaded
-from benchmarks.pause import Pause, pause_figures
+from benchmarks.pause import Pause, measure_pauses, pause_figures
 from benchmarks.restart import plain
 from segue.testing.lineage import tally_callers, write_lineage
 
@@ -31,6 +31,17 @@ async def test_a_cold_restart_is_seen_by_its_callers(tmp_path: Path) -> None:
                 await load.callers[0].call()
             assert load.calls > 0
             assert load.failed_calls == 0
+
+
+@pytest.mark.end_to_end
+@pytest.mark.timeout(120)
+async def test_an_upgrade_is_measured_under_load() -> None:
+    """No call fails in it, and some do in a cold restart; the transform is part of the pause."""
+    pauses, restarts = await measure_pauses(1, random.Random(1), lambda: None)
+    found = pause_figures(pauses)
+    assert found.failed_calls == 0 < found.calls
+    assert 0 < found.median_ms < found.with_transform_ms
+    assert restarts[0].failed_calls > 0
 
 
 def test_what_callers_met_is_of_all_of_them() -> None:

@@ -171,7 +171,8 @@ async def test_a_node_that_stops_and_starts_loses_no_call_that_it_accepted(
         async with callers.calling(addresses):
             await callers.more(5)
             await rig.publish(releases[2], releases[1])
-            await rig.until_serving(2)
+            (node,) = (await rig.until_serving(2)).nodes
+            assert node.hand_over == "stop and start"
             await callers.more(20)
         refused = [failure for failure in callers.failures if "Failed to connect" in failure]
         assert callers.failures == refused

@@ -41,7 +41,9 @@ async def test_no_call_fails(tmp_path: Path) -> None:
         await rig.until_serving(1)
         load = Load(address=local.members[N1], rng=random.Random(SEED))
         upgrades = await _upgrade_under(load, rig, releases)
+        kept = [path.name.partition("-")[0] for path in (local.state(N1) / "old").iterdir()]
     assert not load.failed
+    assert kept == [str(UPGRADES)], "old states are kept one at a time"
     assert load.outcomes["OK"] >= CALLS
     assert load.connections > 100
     assert len(upgrades) >= UPGRADES

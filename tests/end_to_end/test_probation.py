@@ -50,6 +50,7 @@ async def test_before_the_first_call_the_old_version_comes_back(segue: Segue, tm
         returned = [(permit.failure, permit.returned_at is None) for permit in await permits(rig)]
         assert returned == [(said, False)] * 2
         assert rig.local.log(N1).count("(Disproven)") == 2
+        assert said in rig.local.log(N1)
         shown = await segue("status", "--system", "crashing", "--server", rig.local.url)
         assert said in shown
         assert "gave up after 2 failures" in shown

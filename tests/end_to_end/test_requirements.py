@@ -90,7 +90,7 @@ async def test_the_old_version_serves_on(
     releases: dict[int, Path],
     index: Index,
 ) -> None:
-    """What cannot be installed is a fault of the release, which is not tried again."""
+    """What cannot be installed is a fault of the release: its words are in the status and in the log."""
     index.add(make_wheel("stamps", "2.0", {"stamps/__init__.py": "EVIL = True"}))
     release = requiring(2, stamps(2), ships=False)
     async with start(1) as rig, calling(1, rig.local.members[N1]) as old:

@@ -489,13 +489,20 @@ ONE_OF_EACH = [
 
 
 #: {what a test asks for: the kinds of call that it gets}
-_ASKED = {"kind": KINDS, "answered_by_stream": ["Down", "Both"], "asking_by_stream": ["Up", "Both"]}
+_ASKED = {
+    "kind": KINDS,
+    "stream": KINDS[1:],
+    "answered_by_stream": ["Down", "Both"],
+    "asking_by_stream": ["Up", "Both"],
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Have each test that asks for a way, or for a kind of call, run with all of them."""
     if "way" in metafunc.fixturenames:
         metafunc.parametrize("way", WAYS, ids=str)
+    if "own_way" in metafunc.fixturenames:  # the calls end at the node that they came to
+        metafunc.parametrize("own_way", [way for way in WAYS if way.delivery != "forwarded"], ids=str)
     if "main_way" in metafunc.fixturenames:
         metafunc.parametrize("main_way", MAIN_WAYS, ids=str)
     if "one_way" in metafunc.fixturenames:

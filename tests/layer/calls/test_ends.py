@@ -5,7 +5,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-import pytest
 
 from segue.layer.grpc_refusal import RefusalReason, refusal_of
 
@@ -59,21 +58,17 @@ async def test_a_caller_that_gives_up_while_it_is_heard(
 
 
 async def test_a_node_that_does_not_wait_longer(
-    way: Any, kind: str, world: MakeWorld, scripted: Any, hear: Hear
+    own_way: Any, stream: str, world: MakeWorld, scripted: Any, hear: Hear
 ) -> None:
     """Also methods in threads, and through simulations; the clean-up of each has run when the node is quiet."""
-    if kind == "Unary":
-        pytest.skip("unary calls are waited for")
-    if way.delivery == "forwarded":
-        pytest.skip("its node is another")
-    node = await world(way, scripted(hangs=True))
-    call = await node.begin(kind)
+    node = await world(own_way, scripted(hangs=True))
+    call = await node.begin(stream)
     await node.until(lambda: node.actors[0].hanging)
     await node.front.quiesce(10, streams_s=0)
-    assert [(actor.entered, actor.cleaned) for actor in node.actors] == [(1, 1)] * (way.depth + 1)
-    replies, error = await hear(kind, call)
+    assert [(actor.entered, actor.cleaned) for actor in node.actors] == [(1, 1)] * (own_way.depth + 1)
+    replies, error = await hear(stream, call)
     # What was not read when the status comes, gRPC's client drops.
-    assert replies == node.replies(kind)[: len(replies)]
+    assert replies == node.replies(stream)[: len(replies)]
     refusal = refusal_of(error)
     assert refusal is not None
     assert (error.code(), refusal.reason) == (grpc.StatusCode.UNAVAILABLE, RefusalReason.NODE_UPGRADING)

@@ -57,8 +57,17 @@ class StoreCaller:
         return await call(request, timeout=self._timeout_s)
 
 
-async def patiently(caller: StoreCaller, key: str, value: bytes | None = None) -> bytes:
-    """Put a value, or get one if none is given, as often as that must be tried: the application was killed."""
+async def patiently(
+    caller: StoreCaller, key: str, value: bytes | None = None, *, met: list[str] | None = None
+) -> bytes:
+    """Put a value, or get one if none is given, as often as that must be tried: the application was killed.
+
+    Args:
+        caller: makes the calls.
+        key: of the value.
+        value: what is put; None to get it.
+        met: gets the failures of the calls that had to be made again.
+    """
     while True:
         try:
             if value is None:
@@ -67,6 +76,8 @@ async def patiently(caller: StoreCaller, key: str, value: bytes | None = None) -
         except grpc.aio.AioRpcError as error:
             if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise
+            if met is not None:
+                met.append(f"{key}: {error.code().name}: {error.details()}")
             await asyncio.sleep(0.05)
         else:
             return value
@@ -84,6 +95,8 @@ class Writer:
 
     def __init__(self, caller: StoreCaller, name: str, rng: random.Random, *, think_s: float = 0.03) -> None:
         self.acknowledged: dict[str, bytes] = {}
+        #: Failures that it met, of Puts that it then made again.
+        self.met: list[str] = []
         self._caller = caller
         self._name = name
         self._rng = rng
@@ -98,5 +111,5 @@ class Writer:
         """Put values until told to stop."""
         while not self._stopped:
             key, value = f"{self._name}{len(self.acknowledged)}", self._rng.randbytes(self._rng.randrange(300))
-            self.acknowledged[key] = await patiently(self._caller, key, value)
+            self.acknowledged[key] = await patiently(self._caller, key, value, met=self.met)
             await asyncio.sleep(self._rng.expovariate(1 / self._think_s))

@@ -45,6 +45,12 @@ class Plan:
     values: Mapping[str, bytes] = field(default_factory=dict)
     looks: bool = False
 
+    @property
+    def spares_callers(self) -> bool:
+        """Say whether no call may fail: the application is there from begin to end, whoever else is killed."""
+        killed = {point.victim for point in (*self.way.first, *self.points)} | {kill.victim for kill in self.kills}
+        return bool(self.way.ran) and not self.way.away and killed <= {Victim.AGENT, Victim.TRANSFORM}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -32,6 +32,8 @@ NODE = NodeId("n1")
 #: For anything that a node must reach by itself, on a busy machine.
 LIMIT_S = 120.0
 _LOOK_S = 0.05
+#: A caller waits so long in a pause: an agent that was killed in it is there again before.
+_WAIT_S = 30.0
 #: A transform's process is there for longer than this: Python itself takes longer to come up.
 _TRANSFORM_S = 0.1
 #: What the log of a node that does as it should never has, whatever is killed.
@@ -217,6 +219,8 @@ async def _on_the_way(trial: Trial, plan: Plan, bundles: Mapping[Version, bytes]
             await trial.kill_at_times()
         await trial.until(way.target, datetime.now(UTC))
         lasted_s = loop.time() - began
+    met = [failure for writer in writers for failure in writer.met]
+    assert not (met and plan.spares_callers), met
     written = {key: value for writer in writers for key, value in writer.acknowledged.items()}
     async with StoreCaller(way.target, trial.address) as caller:
         for key, value in plan.values.items():
@@ -255,7 +259,7 @@ async def _writing(address: str, speak: Iterable[int], plan: Plan) -> AsyncItera
     async with AsyncExitStack() as callers, asyncio.TaskGroup() as running:
         writers = []
         for version in speak:
-            caller = await callers.enter_async_context(StoreCaller(Version(version), address))
+            caller = await callers.enter_async_context(StoreCaller(Version(version), address, timeout_s=_WAIT_S))
             name = f"w{version}-{plan.way.name}-"  # a node that went another way before has keys of that
             writers.append(Writer(caller, name, random.Random(f"{plan.seed}/{version}")))
             running.create_task(writers[-1].run())
