@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
 
 #: The group that all nodes of a system are in, beside the groups by attribute; so no attribute may have this name.
@@ -30,6 +31,9 @@ class NodeFact:
         upgraded_at: when it began to serve the fleet's target; None if it does not, or always did.
         failed: True if its last permit for the fleet's target came back with a failure that is final. With
             `upgraded_at`: it serves the target all the same, since it had answered calls before it failed.
+        failed_at: when it did; None if it did not, or nobody knows.
+        facts: `{name: last value}` of what it reports of itself.
+        holds: what code of the target says, on the node, against its going now; None if it says nothing.
     """
 
     id: NodeId
@@ -43,9 +47,12 @@ class NodeFact:
     failed: bool = False
     away_from: Version | None = None
     away_to: Version | None = None
+    failed_at: datetime | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
+    holds: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("last_seen", "away_since", "waits_since", "upgraded_at"):
+        for name in ("last_seen", "away_since", "waits_since", "upgraded_at", "failed_at"):
             moment = getattr(self, name)
             # A database without time zones hands back naive times; comparing them would fail far from here.
             assert moment is None or moment.tzinfo is not None, (
@@ -64,27 +71,61 @@ class NodeFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a webhook says to a release.
+
+    Attributes:
+        says: yes or no; None if it is not known.
+        since: since when that is so: aware.
+        text: the webhook's own words, or why its answer is not known; may be empty.
+    """
+
+    says: bool | None
+    since: datetime
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """All nodes of one system, and where one class of them goes.
 
     Attributes:
-        class_name: the class that goes there; nodes of other classes count only in budgets.
+        class_name: the class that goes there; nodes of other classes count only in budgets, and where one class
+            waits for another.
         target: the version that the waiting nodes ask to be upgraded to.
         nodes: `{node's id: what is known of it}`, in any order.
+        begun_at: when the rollout of the target began: the release was published. None if nobody knows.
+        hand: what operators did.
+        answers: `{URL: what it says to the target}` of the webhooks that were asked.
+        grants: when permits for the target were granted to nodes of the class, oldest first.
+        before: the newest release before the target that a rollout of the target waits for, if it is to wait for the
+            rollouts before it; None if there is none.
     """
 
     class_name: ClassName
     target: Version
     nodes: Mapping[NodeId, NodeFact]
+    begun_at: datetime | None = None
+    hand: Hand = field(default_factory=Hand)
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    grants: tuple[datetime, ...] = ()
+    before: Version | None = None
 
     def __post_init__(self) -> None:
         for node, fact in self.nodes.items():
             assert node == fact.id, f"the fact of node {fact.id} is kept under {node}"
 
     @classmethod
-    def of(cls, class_name: ClassName, target: Version, facts: Iterable[NodeFact]) -> "Fleet":
-        """Make a fleet whose class goes to `target` from the facts of all nodes of the system, in any order."""
-        return cls(class_name=class_name, target=target, nodes={fact.id: fact for fact in facts})
+    def of(cls, class_name: ClassName, target: Version, facts: Iterable[NodeFact], **more: Any) -> "Fleet":
+        """Make a fleet whose class goes to `target` from the facts of all nodes of the system, in any order.
+
+        Args:
+            class_name: the class.
+            target: where it goes.
+            facts: one of each node.
+            more: further attributes, by name.
+        """
+        return cls(class_name=class_name, target=target, nodes={fact.id: fact for fact in facts}, **more)
 
     def of_the_class(self) -> tuple[NodeFact, ...]:
         """Return the nodes of the class that goes to the target, by id."""
@@ -97,6 +138,15 @@ class Fleet:
         yet be the one that shows that the target is wrong: it is upgraded when the permit is back.
         """
         return fact.upgraded_at is not None or (fact.version >= self.target and fact.away_since is None)
+
+    def has_failed(self, fact: NodeFact) -> bool:
+        """Say whether the target failed on the node for good, and nobody has ordered it to try again since."""
+        retried = self.hand.retried.get((self.target, fact.id))
+        return fact.failed and not (retried and fact.failed_at and fact.failed_at <= retried.at)
+
+    def is_skipped(self, fact: NodeFact) -> bool:
+        """Say whether an operator left the node out of the rollout of the target."""
+        return (self.target, fact.id) in self.hand.skipped
 
     def requests(self) -> tuple[NodeFact, ...]:
         """Return the nodes of the class that wait for a permit, the oldest request first, ties by node id."""
