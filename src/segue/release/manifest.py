@@ -5,113 +5,30 @@ A typo must not pass silently, so an unknown key is refused here, unlike in mess
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, get_args
+from typing import get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from segue.errors import ReleaseError
-from segue.model.fleet import SYSTEM
 from segue.model.ids import NAME_PATTERN, ClassName, SystemName, Version
+from segue.release.lines import line_of
+from segue.release.schedule_section import ScheduleSection
+from segue.release.section import CODE, NAME, Name, Reference, Section, WholeNumber
 
 MANIFEST_NAME = "release.toml"
-
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-#: Ten years: a time later than the year 9999 cannot be told.
-_LONGEST_S = 3660 * 86400.0
-_REFERENCE_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*"
-
-
-Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
-Reference = Annotated[str, Field(pattern=f"^{_REFERENCE_PATTERN}$")]
-#: The upgrade server keeps it in a database column, hence the upper end.
-WholeNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Duration = Annotated[str, Field(pattern=r"^[0-9]{1,9}(ms|s|m|h|d)$")]
-Limits: TypeAlias = dict[Name, WholeNumber]
-
-_NAME = "1 to 63 letters, digits, dots, dashes or underscores, a letter or digit first"
-_ATTRIBUTE = f"a node attribute's name: {_NAME}"
-_CODE = "MODULE:NAME in this release, such as"
-_LIMIT = "a whole number of at least 1, or a table of such numbers like { system = 2, zone = 1 }"
-
-
-def _seconds(duration: str) -> float:
-    number = duration.rstrip("smhd")
-    return int(number) * _SECONDS[duration.removeprefix(number)]
-
-
-class Section(BaseModel):
-    """What all tables of a manifest share: frozen, no unknown keys, no silent conversions.
-
-    `model_dump_json` and `model_validate_json` are each other's inverse.
-    """
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-
-class CanarySection(Section):
-    """`canary`: how many nodes go first, and for how many seconds they must have served."""
-
-    nodes: WholeNumber = Field(description="a whole number of at least 1")
-    soak: Duration = Field(description='a duration such as "500ms", "30s", "5m", "2h" or "1d", at most "3660d"')
-
-    @field_validator("soak")
-    @classmethod
-    def _fits_a_calendar(cls, soak: str) -> str:
-        if _seconds(soak) > _LONGEST_S:
-            raise ValueError(soak)
-        return soak
-
-    @property
-    def soak_s(self) -> float:
-        """Seconds for which each of them must have served."""
-        return _seconds(self.soak)
-
-
-class ScheduleSection(Section):
-    """`[classes.NAME.upgrade.schedule]`: when nodes of the class may upgrade.
-
-    What is left out is cautious: one node at a time in the whole system.
-    """
-
-    canary: CanarySection | None = Field(default=None, description='a table like { nodes = 1, soak = "30s" }')
-    max_unavailable: int | Limits = Field(default=1, description=_LIMIT)
-    per: Name | None = Field(default=None, description=_ATTRIBUTE)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_meaning(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            limit, per = given.get("max_unavailable", 1), given.get("per")
-            groups = limit if isinstance(limit, dict) else {SYSTEM: limit}
-            if not groups or any(type(number) is not int or not 1 <= number < 2**31 for number in groups.values()):
-                raise _at("max_unavailable", _LIMIT, limit)
-            if isinstance(limit, dict) and not all(re.fullmatch(NAME_PATTERN, group) for group in limit):
-                raise _at("max_unavailable", f'keys that are "system" or {_ATTRIBUTE}', limit)
-            if per == SYSTEM:
-                raise _at("per", f"{_ATTRIBUTE}; leave per out to count the whole system", per)
-            if isinstance(limit, dict) and per is not None:
-                raise _at("per", "no such key beside a table max_unavailable, which names its groups itself", per)
-        return given
-
-    @property
-    def limits(self) -> Mapping[str, int]:
-        """How many nodes may be away at once: `{"system" or a node attribute: limit}`; all hold together."""
-        if isinstance(self.max_unavailable, dict):
-            return dict(self.max_unavailable)
-        return {self.per or SYSTEM: self.max_unavailable}
 
 
 class UpgradeSection(Section):
     """`[classes.NAME.upgrade]`: what leads from the class of the same name in the version before."""
 
-    transform: Reference = Field(description=f'{_CODE} "blockstore.upgrade:transform"')
-    past: Reference = Field(description=f'{_CODE} "blockstore.upgrade:Version1"')
-    future: Reference = Field(description=f'{_CODE} "blockstore.upgrade:Version2"')
+    transform: Reference = Field(description=f'{CODE} "blockstore.upgrade:transform"')
+    past: Reference = Field(description=f'{CODE} "blockstore.upgrade:Version1"')
+    future: Reference = Field(description=f'{CODE} "blockstore.upgrade:Version2"')
     schedule: ScheduleSection = Field(
-        default=ScheduleSection(), description="a table with max_unavailable, per, canary"
+        default=ScheduleSection(), description=f"a table with {', '.join(ScheduleSection.model_fields)}"
     )
     disk: float = Field(
         default=1.0,
@@ -127,7 +44,7 @@ class ClassSection(Section):
     Without an upgrade it is as in the version before, which then carries the new number, or it is new.
     """
 
-    object: Reference = Field(description=f'{_CODE} "blockstore.node:BlockNode"')
+    object: Reference = Field(description=f'{CODE} "blockstore.node:BlockNode"')
     upgrade: UpgradeSection | None = Field(
         default=None, description="a table with transform, past, future, schedule, disk"
     )
@@ -136,7 +53,7 @@ class ClassSection(Section):
 class ReleaseSection(Section):
     """`[release]`: which version of which system this is."""
 
-    system: Name = Field(description=f"a system's name: {_NAME}")
+    system: Name = Field(description=f"a system's name: {NAME}")
     version: WholeNumber = Field(description="a whole number of at least 1, the place in the system's history")
     description: str = Field(default="", description="text")
 
@@ -184,6 +101,10 @@ class Manifest(Section):
             if described.upgrade is not None:
                 for key in ("transform", "past", "future"):
                     found[f"classes.{name}.upgrade.{key}"] = getattr(described.upgrade, key)
+                schedule = described.upgrade.schedule
+                for key, reference in (("when", schedule.when), ("custom", schedule.custom)):
+                    if reference is not None:
+                        found[f"classes.{name}.upgrade.schedule.{key}"] = reference
         return found
 
 
@@ -219,18 +140,37 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
     except tomllib.TOMLDecodeError as error:
         raise ReleaseError(_syntax(str(error), text, source)) from error
     except ValidationError as error:
-        raise ReleaseError(_complaint(error.errors(), source)) from error
+        raise ReleaseError(_complaint(error.errors(), text, source)) from error
     for name, described in manifest.classes.items():
-        if manifest.version == 1 and described.upgrade is not None:
-            raise ReleaseError(
-                f"{source}: classes.{name}.upgrade: expected no such table in version 1, which upgrades nothing; "
-                "remove it"
-            )
+        if described.upgrade is None:
+            continue
+        path = ["classes", name, "upgrade"]
+        if manifest.version == 1:
+            expected = "expected no such table in version 1, which upgrades nothing; remove it"
+            raise ReleaseError(f"{source}:{line_of(text, path)}: {_dotted(path)}: {expected}")
+        wrong = _wrong_order(manifest, name)
+        if wrong:
+            path += ["schedule", "after"]
+            raise ReleaseError(f"{source}:{line_of(text, path)}: {_dotted(path)}: {wrong}")
     return manifest
 
 
-def _at(key: str, expected: str, found: object) -> PydanticCustomError:
-    return PydanticCustomError("at_key", "{expected}", {"key": key, "expected": expected, "found": found})
+def _wrong_order(manifest: Manifest, name: str) -> str | None:
+    """Say what is wrong with the classes that go before `name`: each is of the release, and none waits for `name`."""
+    ahead, seen = [name], set[str]()
+    while ahead:
+        one = ahead.pop()
+        upgrade = manifest.classes[one].upgrade if one in manifest.classes else None
+        for before in upgrade.schedule.after if upgrade else ():
+            if before not in manifest.classes:
+                return f"expected classes of this release, which has {', '.join(manifest.classes)}, found {before!r}"
+            if before == name:
+                way = "itself" if one == name else f"{one!r}, which waits for {name!r}"
+                return f"expected classes that do not wait for this one, found {way}"
+            if before not in seen:
+                seen.add(before)
+                ahead.append(before)
+    return None
 
 
 def _syntax(message: str, text: str, source: str) -> str:
@@ -240,25 +180,33 @@ def _syntax(message: str, text: str, source: str) -> str:
     return f"{source}:{line}: expected TOML, found: {' '.join(what.split())}"
 
 
-def _complaint(errors: list[ErrorDetails], source: str) -> str:
+def _complaint(errors: list[ErrorDetails], text: str, source: str) -> str:
     # An unknown key first: it is often the reason why another is missing.
     first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
-    path, found, context = [str(part) for part in first["loc"]], first["input"], first.get("ctx", {})
+    found, context = first["input"], first.get("ctx", {})
+    path: list[str | int] = list(first["loc"])
     if first["type"] == "at_key":
         path, expected, found = [*path, context["key"]], context["expected"], context["found"]
     elif first["type"] == "extra_forbidden":
         expected = f"no such key; known here are {', '.join(_keys(path[:-1]))}"
     elif path[-1] == "[key]":  # a name that is a key of a table
-        path, expected = path[:-1], _NAME
+        path, expected = path[:-1], NAME
     else:
         expected = _expected(path)
     what = "nothing" if first["type"] == "missing" else _short(found)
     more = f" (and {len(errors) - 1} more to correct)" if len(errors) > 1 else ""
-    return f"{source}: {_dotted(path)}: expected {expected}, found {what}{more}"
+    return f"{source}:{line_of(text, path)}: {_dotted(path)}: expected {expected}, found {what}{more}"
 
 
-def _dotted(path: list[str]) -> str:
-    return ".".join(part if re.fullmatch(NAME_PATTERN, part) and "." not in part else repr(part) for part in path)
+def _dotted(path: Sequence[str | int]) -> str:
+    """Return the path as TOML writes it, with the place in a list in brackets, from 0."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += "." + (part if re.fullmatch(NAME_PATTERN, part) and "." not in part else repr(part))
+    return text.removeprefix(".")
 
 
 def _short(found: object) -> str:
@@ -266,31 +214,39 @@ def _short(found: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _keys(path: list[str]) -> list[str]:
-    table = _table(path)
-    return list(table.model_fields)
+def _keys(path: Sequence[str | int]) -> list[str]:
+    """Return the keys that the table at `path` may have."""
+    return list(_table(path).model_fields)
 
 
-def _expected(path: list[str]) -> str:
+def _expected(path: Sequence[str | int]) -> str:
     """Return what the field at `path` must be, as the tables above describe it."""
     if path[:1] == ["classes"] and len(path) == 2:
         return "a table with object"
+    if isinstance(path[-1], int):  # one of a list, of which the list's description tells
+        return _expected(path[:-1])
     for name, field in _table(path[:-1]).model_fields.items():
         if path[-1] == name:
             return field.description or name
     raise AssertionError(f"no field at {path}")
 
 
-def _table(path: list[str]) -> type[Section]:
+def _table(path: Sequence[str | int]) -> type[Section]:
     """Return the table that stands at `path`."""
     table: type[Section] = Manifest
-    parts = iter(path)
+    parts = iter(part for part in path if isinstance(part, str))
     for part in parts:
         if table is Manifest and part == "classes":
             next(parts, None)
             table = ClassSection
             continue
-        annotation = table.model_fields[part].annotation
-        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        table = next(kind for kind in kinds if issubclass(kind, Section))
+        table = next(_sections(table.model_fields[part].annotation))
     return table
+
+
+def _sections(annotation: object) -> Iterator[type[Section]]:
+    """Yield the tables that a field may be, or be a list of."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
