@@ -1,4 +1,4 @@
-"""Rollouts in virtual time: budgets and canaries hold at every second, and healthy fleets get there."""
+"""Rollouts in virtual time, under clocks that differ: limits hold at every second, and healthy fleets get there."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -9,13 +9,15 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from segue.model.amount import Amount, Percent, at_least
 from segue.model.fleet import Fleet, NodeFact
+from segue.model.hand import Action, Deed, Hand
 from segue.model.ids import ClassName, NodeId, Version
-from segue.schedule import Budget, Canary, Rules, decide
+from segue.schedule import Budget, Canary, Rate, Rules, Waves, decide, halted
 
 START = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
 STALE_S = 5
-STEADY = settings(derandomize=True, deadline=None, max_examples=100)
+STEADY = settings(derandomize=True, deadline=None, max_examples=40)
 
 CLASSES = (ClassName("Origin"), ClassName("Edge"))
 Fate = Literal["upgrades", "fails", "dies"]
@@ -46,8 +48,12 @@ class Rollout:
 
     lives: dict[NodeId, Life]
     rules: Rules
+    skews: tuple[int, ...] = (0,)
+    hand: Hand = field(default_factory=Hand)
     second: int = 0
     facts: dict[NodeId, NodeFact] = field(default_factory=dict)
+    #: `{class: [(the second that it really was, the time by the server's clock)]}`
+    granted: dict[ClassName, list[tuple[int, datetime]]] = field(default_factory=lambda: {name: [] for name in CLASSES})
 
     def __post_init__(self) -> None:
         for node, life in self.lives.items():
@@ -61,7 +67,8 @@ class Rollout:
 
     @property
     def now(self) -> datetime:
-        return START + timedelta(seconds=self.second)
+        """The server's clock: several servers' clocks differ, and any of them may answer."""
+        return START + timedelta(seconds=self.second + self.skews[self.second % len(self.skews)])
 
     @property
     def upgraded(self) -> set[NodeId]:
@@ -92,38 +99,80 @@ class Rollout:
                 if life.fate == "upgrades":
                     fact = replace(fact, version=Version(2), away_since=None, upgraded_at=self.now)
                 else:
-                    fact = replace(fact, away_since=None, failed=True)
+                    fact = replace(fact, away_since=None, failed=True, failed_at=self.now)
             elif not (fact.away_since or fact.waits_since or fact.failed or fact.version == 2):
                 fact = replace(fact, waits_since=self.now if self.second >= life.waits_from_s else None)
             self.facts[node] = fact
+
+    def fleet(self, name: ClassName) -> Fleet:
+        """Return what the server knows when it decides on a class."""
+        return Fleet(
+            class_name=name,
+            target=Version(2),
+            nodes=self.facts,
+            begun_at=START,
+            hand=self.hand,
+            grants=tuple(at for _, at in self.granted[name]),
+        )
 
     def grant(self) -> set[NodeId]:
         """Let the server decide on each class, and write down what it granted."""
         granted: set[NodeId] = set()
         for name in CLASSES:
-            fleet = Fleet(class_name=name, target=Version(2), nodes=self.facts)
-            for node in decide(fleet, self.rules, self.now).grants:
+            for node in decide(self.fleet(name), self.rules, self.now).grants:
                 self.facts[node] = replace(self.facts[node], away_since=self.now, waits_since=None)
                 granted.add(node)
+                self.granted[name].append((self.second, self.now))
         return granted
 
     def check(self, grants: set[NodeId], upgraded: set[NodeId], failed: set[NodeId]) -> None:
         for budget in self.rules.budgets:
             group_of = {node: life.zone or "(none)" if budget.per else "all" for node, life in self.lives.items()}
-            away = Counter(group_of[node] for node in self.away)
+            away, sizes = Counter(group_of[node] for node in self.away), Counter(group_of.values())
             for node in grants:
-                assert away[group_of[node]] <= budget.limit, (budget, group_of[node], self)
+                group = group_of[node]
+                assert away[group] <= budget.limit_of(sizes[group]), (budget, group, self)
         for name in CLASSES:
             of_class = {node for node, life in self.lives.items() if life.class_name == name}
-            if self.rules.canary is not None and grants & of_class:
+            if not grants & of_class:
+                continue
+            if self.rules.canary is not None:
                 self.check_canary(self.rules.canary, of_class, upgraded & of_class, failed & of_class)
+            if self.rules.waves is not None:
+                self.check_waves(self.rules.waves, of_class, failed & of_class)
+            if self.rules.rate is not None:
+                self.check_rate(self.rules.rate, self.granted[name])
+            if self.rules.failure_budget is not None:
+                limit = at_least(self.rules.failure_budget, len(of_class))
+                assert len(failed & of_class) < limit, self
+
+    def check_waves(self, waves: Waves, of_class: set[NodeId], failed: set[NodeId]) -> None:
+        """No wave begins before the one before it has soaked."""
+        soak = timedelta(seconds=waves.soak_s)
+        facts = [self.facts[node] for node in of_class]
+        soaked = sum(fact.upgraded_at is not None and fact.upgraded_at <= self.now - soak for fact in facts)
+        gone = sum(fact.away_since is not None or fact.version == 2 for fact in facts)
+        members = len(of_class) - (len(failed) if self.rules.failure_budget else 0)
+        gone += 0 if self.rules.failure_budget else len(failed)
+        size = next((size for size in (at_least(one, members) for one in waves.sizes) if soaked < size), len(of_class))
+        assert gone <= size, (gone, size, self)
+
+    def check_rate(self, rate: Rate, granted: list[tuple[int, datetime]]) -> None:
+        """By the clock, and so in truth but for what clocks differ."""
+        recent = [at for _, at in granted if self.now - at < timedelta(seconds=rate.per_s)]
+        assert len(recent) <= rate.nodes, self
+        slack = max(self.skews) - min(self.skews)
+        really = [second for second, _ in granted if self.second - second < rate.per_s - slack]
+        assert len(really) <= rate.nodes, self
 
     def check_canary(self, canary: Canary, of_class: set[NodeId], upgraded: set[NodeId], failed: set[NodeId]) -> None:
         soak = timedelta(seconds=canary.soak_s)
         soaked = [n for n in upgraded if self.facts[n].upgraded_at <= self.now - soak]  # type: ignore[operator]
-        if len(soaked) < canary.nodes:
+        assert not isinstance(canary.nodes, tuple)
+        needed = at_least(canary.nodes, len(of_class))
+        if len(soaked) < needed:
             gone = upgraded | {node for node in of_class if self.facts[node].away_since}
-            assert len(gone) <= canary.nodes, (gone, self)
+            assert len(gone) <= needed, (gone, self)
             assert not failed, (failed, self)
 
     def run(self, limit_s: int) -> bool:
@@ -153,30 +202,88 @@ def lives(fates: SearchStrategy[Fate]) -> SearchStrategy[dict[NodeId, Life]]:
     )
 
 
+SHARES = st.sampled_from([Percent(20), Percent(50), Percent(100)])
+SOAKS = st.integers(0, 20).map(float)
 RULES = st.builds(
     Rules,
-    budgets=st.lists(st.builds(Budget, limit=st.integers(1, 3), per=st.sampled_from([None, "zone"])), max_size=2).map(
-        tuple
-    ),
-    canary=st.none() | st.builds(Canary, nodes=st.integers(1, 3), soak_s=st.integers(0, 20).map(float)),
+    budgets=st.lists(
+        st.builds(Budget, limit=st.integers(1, 3) | SHARES, per=st.sampled_from([None, "zone"])), max_size=2
+    ).map(tuple),
+    canary=st.none() | st.builds(Canary, nodes=st.integers(1, 3) | SHARES, soak_s=SOAKS),
+    waves=st.none()
+    | st.builds(Waves, sizes=st.sampled_from([(1, 3), (2,), (Percent(20), Percent(50), Percent(100))]), soak_s=SOAKS),
+    rate=st.none() | st.builds(Rate, nodes=st.integers(1, 3), per_s=st.integers(1, 20).map(float)),
+    spread_s=st.none() | st.just(30.0),
     stale_s=st.just(float(STALE_S)),
 )
+#: What clocks differ by, second by second: less than it takes a node to be called silent.
+SKEWS = st.lists(st.integers(-1, 1), min_size=1, max_size=7).map(tuple)
 
 
 @STEADY
-@given(lives=lives(st.just("upgrades")), rules=RULES)
-def test_a_rollout_of_nodes_that_come_back_ends(lives: dict[NodeId, Life], rules: Rules) -> None:
-    # each node alone, one after the other, with every silence and a soak for each class's canaries between
-    longest = 80 + len(lives) * 30 + 2 * 3 * 20
-    rollout = Rollout(lives, rules)
+@given(lives=lives(st.just("upgrades")), rules=RULES, skews=SKEWS)
+def test_a_rollout_of_nodes_that_come_back_ends(
+    lives: dict[NodeId, Life], rules: Rules, skews: tuple[int, ...]
+) -> None:
+    # each node alone, one after the other, with every silence and all that rules have it wait for
+    longest = 120 + len(lives) * (30 + 20 + 20) + 2 * 3 * 20
+    rollout = Rollout(lives, rules, skews)
     assert rollout.run(longest), rollout
 
 
 @STEADY
-@given(lives=lives(st.sampled_from(["upgrades", "upgrades", "fails", "dies"])), rules=RULES)
-def test_rules_hold_while_nodes_fail_and_die(lives: dict[NodeId, Life], rules: Rules) -> None:
-    rollout = Rollout(lives, rules)
+@given(
+    lives=lives(st.sampled_from(["upgrades", "upgrades", "fails", "dies"])),
+    rules=RULES,
+    budget=st.none() | st.integers(1, 3) | SHARES,
+    skews=SKEWS,
+)
+def test_rules_hold_while_nodes_fail_and_die(
+    lives: dict[NodeId, Life], rules: Rules, budget: Amount | None, skews: tuple[int, ...]
+) -> None:
+    rollout = Rollout(lives, replace(rules, failure_budget=budget), skews)
     event("ended" if rollout.run(150) else "stopped")
+
+
+@STEADY
+@given(
+    lives=lives(st.sampled_from(["upgrades", "fails", "dies"])),
+    rules=RULES,
+    limit=st.integers(1, 2),
+    skews=SKEWS,
+)
+def test_a_halted_rollout_grants_nothing_until_it_is_resumed(
+    lives: dict[NodeId, Life], rules: Rules, limit: int, skews: tuple[int, ...]
+) -> None:
+    rollout = Rollout(lives, replace(rules, failure_budget=limit), skews)
+    for _ in range(150):
+        rollout.live()
+        halts = {name: halted(rollout.fleet(name), rollout.rules, rollout.now) for name in CLASSES}
+        granted = rollout.grant()
+        assert not any(halts[lives[node].class_name] for node in granted), rollout
+    failed = {node for node, fact in rollout.facts.items() if fact.failed}
+    for name in CLASSES:
+        # Those that were away when it was spent may fail yet; what rules let go at once is not undone.
+        halt = halted(rollout.fleet(name), rollout.rules, rollout.now)
+        dead = {node for node in lives if not rollout.is_heard(node)}
+        gone = len({node for node in failed | dead if lives[node].class_name == name})
+        assert (halt is not None) or gone < limit or not rollout.granted[name], rollout
+    rollout.hand = Hand(resumed=Action(deed=Deed.RESUME, at=rollout.now + timedelta(seconds=2), who="ann"))
+    for name in CLASSES:
+        assert halted(rollout.fleet(name), rollout.rules, rollout.now) is None
+
+
+@STEADY
+@given(lives=lives(st.just("upgrades")), rules=RULES, at=st.integers(0, 60), skews=SKEWS)
+def test_a_paused_rollout_grants_nothing(
+    lives: dict[NodeId, Life], rules: Rules, at: int, skews: tuple[int, ...]
+) -> None:
+    rollout = Rollout(lives, rules, skews)
+    rollout.run(at)
+    rollout.hand = Hand(paused=Action(deed=Deed.PAUSE, at=rollout.now, who="ann"))
+    before = dict(rollout.granted)
+    rollout.run(60)
+    assert rollout.granted == before
 
 
 @STEADY
@@ -197,7 +304,8 @@ def test_a_wrong_release_is_stopped_on_the_canaries(lives: dict[NodeId, Life], r
     assert rules.canary is not None
     for name in {life.class_name for life in lives.values()}:
         failed = [node for node, fact in rollout.facts.items() if fact.failed and fact.class_name == name]
-        assert 1 <= len(failed) <= rules.canary.nodes
+        assert not isinstance(rules.canary.nodes, tuple)
+        assert 1 <= len(failed) <= at_least(rules.canary.nodes, sum(life.class_name == name for life in lives.values()))
     assert not any(fact.away_since for fact in rollout.facts.values())
 
 

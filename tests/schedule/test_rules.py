@@ -9,7 +9,7 @@ import pytest
 from segue.errors import ReleaseError
 from segue.model.fleet import Fleet, NodeFact
 from segue.model.ids import ClassName, NodeId, Version
-from segue.release.manifest import ScheduleSection
+from segue.release.schedule_section import ScheduleSection
 from segue.schedule import Budget, Canary, Rules
 
 CLASS = ClassName("BlockNode")

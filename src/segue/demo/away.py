@@ -86,14 +86,19 @@ def group_of(node: NodeStatus, budget: Budget) -> str:
 
 def allowed_away(nodes: Sequence[NodeStatus], budgets: Iterable[Budget]) -> int:
     """Return how many nodes of the whole system may be away at once, by all budgets together."""
-    limits = [budget.limit * len({group_of(node, budget) for node in nodes}) for budget in budgets]
+    groups = [(budget, Counter(group_of(node, budget) for node in nodes)) for budget in budgets]
+    limits = [sum(map(budget.limit_of, sizes.values())) for budget, sizes in groups]
     return min([len(nodes), *limits])
 
 
 def loosest(rules: Iterable[Rules]) -> Sequence[Budget]:
-    """Return the budgets that hold while upgrades by several schedules go on: of each kind, the largest."""
+    """Return the budgets that hold while upgrades by several schedules go on: of each kind, the largest.
+
+    The demo's releases limit by numbers.
+    """
     limits: dict[str | None, int] = {}
     for one in rules:
         for budget in one.budgets:
+            assert isinstance(budget.limit, int), budget
             limits[budget.per] = max(budget.limit, limits.get(budget.per, 0))
     return [Budget(limit=limit, per=per) for per, limit in limits.items()]

@@ -167,7 +167,7 @@ def _few_away(facts: Facts) -> Check:
     for budget in loosest(facts.rules.values()):
         groups = max_away_per_group(away, nodes, budget)
         most = max(groups.values(), default=0)
-        held = held and most <= budget.limit
+        held = held and most <= budget.limit_of(len(nodes))
         seen.append(f"{most} of {budget.limit}" + (f" in one {budget.per}" if budget.per else ""))
     if free:
         seen.append(f"away outside of its permit: {_some(list(free))}")
@@ -182,6 +182,7 @@ def _canaries(facts: Facts, version: Version) -> tuple[Check, ...]:
     canary = facts.rules[version].canary
     if canary is None:
         return ()
+    assert isinstance(canary.nodes, int), canary  # so are the demo's releases
     name = f"the other nodes waited for the canary of version {version}"
     given = facts.status.permits if facts.status else ()
     permits = sorted((one for one in given if one.to_version == version), key=lambda permit: permit.granted_at)

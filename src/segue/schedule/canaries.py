@@ -2,73 +2,108 @@
 
 from datetime import datetime, timedelta
 
-from segue.model.fleet import Fleet, NodeFact
+from segue.model.amount import at_least
+from segue.model.fleet import NodeFact
 from segue.model.ids import NodeId
-from segue.schedule.reasons import CanaryAway, CanaryFailed, CanarySilent, CanarySoaks
-from segue.schedule.rules import Canary, Rules
+from segue.schedule.reasons import CanaryAway, CanaryFailed, CanaryFirst, CanarySilent, CanarySoaks
+from segue.schedule.rules import Canary
+from segue.schedule.scene import Scene
+
+_Reason = CanaryFailed | CanarySilent | CanaryAway | CanaryFirst | CanarySoaks
 
 
 class Canaries:
-    """Who has gone first, while one decision is made: grants given in it are added.
+    """Who has gone first.
 
     Args:
-        fleet: all nodes of the system; those of the class count.
-        rules: the schedule, for its canary and for when a node counts as silent.
-        now: the time of the decision.
+        scene: what is decided on; nodes of the class count.
     """
 
-    def __init__(self, fleet: Fleet, rules: Rules, now: datetime) -> None:
-        self._rule = rules.canary
+    def __init__(self, scene: Scene) -> None:
+        rule = self._rule = scene.rules.canary
+        self._needed = 0
         self._soaked = 0
         self._failed: list[NodeId] = []
         self._silent: list[tuple[NodeId, datetime]] = []
         self._away: list[NodeId] = []
         self._soaking: list[tuple[datetime, NodeId]] = []
-        if self._rule is not None:
-            for fact in fleet.of_the_class():
-                self._add(fact, fleet, self._rule, silent=fact.is_silent(now, rules.stale_s), now=now)
+        #: Those that the author named and that have yet to go; None if any node may be a canary.
+        self._first: list[CanaryFirst] | None = None
+        if rule is None:
+            return
+        if isinstance(rule.nodes, tuple):
+            self._named(rule.nodes, rule, scene)
+        else:
+            self._needed = at_least(rule.nodes, len(scene.rollout))
+            for fact in scene.rollout:
+                self._add(fact, scene, rule)
 
-    def _add(self, fact: NodeFact, fleet: Fleet, rule: Canary, *, silent: bool, now: datetime) -> None:
-        if fleet.is_upgraded(fact):
-            if fact.upgraded_at is None:
-                return  # it joined at the target, or beyond: it transformed nothing, and shows nothing
-            if fact.failed:  # after it had answered calls, so that it could not go back
-                self._failed.append(fact.id)
-                return
-            # What a silent node does now nobody knows: it served until it was last seen.
-            served_until = fact.last_seen if silent else now
+    def _named(self, names: tuple[NodeId, ...], rule: Canary, scene: Scene) -> None:
+        taking_part = {fact.id: fact for fact in scene.rollout}
+        self._first = []
+        for name in names:
+            fact, known = taking_part.get(name), scene.fleet.nodes.get(name)
+            if fact is not None:
+                self._needed += 1
+                if not self._add(fact, scene, rule):
+                    self._first.append(CanaryFirst(node=name, is_known=True))
+            elif known is None and (scene.fleet.target, name) not in scene.fleet.hand.skipped:
+                self._needed += 1
+                self._first.append(CanaryFirst(node=name, is_known=False))
+            # One that joined at the target, or that an operator left out, is waited for by nobody.
+
+    def _add(self, fact: NodeFact, scene: Scene, rule: Canary) -> bool:
+        """Count the node by where it is; False if it has not gone."""
+        silent = fact.id in scene.silent
+        if fact.id in scene.failed:  # perhaps after it had answered calls, so that it could not go back
+            self._failed.append(fact.id)
+        elif fact.id in scene.upgraded:
+            assert fact.upgraded_at is not None, fact
             soaked_at = fact.upgraded_at + timedelta(seconds=rule.soak_s)
-            if soaked_at <= served_until:
+            if soaked_at <= scene.served_until(fact):
                 self._soaked += 1
             elif silent:
                 self._silent.append((fact.id, fact.last_seen))
             else:
                 self._soaking.append((soaked_at, fact.id))
-        elif fact.failed:
-            self._failed.append(fact.id)
-        elif fact.is_away_to(fleet.target):  # others are away for other versions
+        elif fact.is_away_to(scene.fleet.target):  # others are away for other versions
             if silent:
                 self._silent.append((fact.id, fact.last_seen))
             else:
                 self._away.append(fact.id)
+        else:
+            return False
+        return True
 
-    def refuse(self) -> CanaryFailed | CanarySilent | CanaryAway | CanarySoaks | None:
-        """Return what every node must wait for; None if one may go, as a canary or after the canaries."""
-        if self._rule is None or self._soaked >= self._rule.nodes:
+    def refuse(self, fact: NodeFact) -> _Reason | None:
+        """Return what the node must wait for; None if it may go, as a canary or after the canaries."""
+        if self._rule is None or self._soaked >= self._needed:
             return None
         if self._failed:
             return CanaryFailed(node=self._failed[0])
-        gone = self._soaked + len(self._silent) + len(self._away) + len(self._soaking)
-        if gone < self._rule.nodes:
+        if self._first is None:
+            gone = self._soaked + len(self._silent) + len(self._away) + len(self._soaking)
+            if gone < self._needed:
+                return None
+        elif any(first.node == fact.id for first in self._first):
             return None
+        return self._next_of_those_gone() or (self._first[0] if self._first else None)
+
+    def _next_of_those_gone(self) -> _Reason | None:
         if self._silent:
             node, since = self._silent[0]
             return CanarySilent(node=node, since=since)
         if self._away:
             return CanaryAway(node=self._away[0])
-        until, node = max(self._soaking)
-        return CanarySoaks(node=node, until=until)
+        if self._soaking:
+            until, node = max(self._soaking)
+            return CanarySoaks(node=node, until=until)
+        return None
 
     def take(self, fact: NodeFact) -> None:
         """Count the node as gone."""
-        self._away.append(fact.id)
+        if self._first is None:
+            self._away.append(fact.id)
+        elif any(first.node == fact.id for first in self._first):
+            self._first = [first for first in self._first if first.node != fact.id]
+            self._away.append(fact.id)

@@ -1,14 +1,10 @@
-"""Why a node may not go yet: as data for programs, and in words for operators."""
+"""Why a node may not go yet, as data for programs; `words` says the same to operators."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TypeAlias, assert_never
+from datetime import datetime
+from typing import TypeAlias
 
-from segue.model.ids import NodeId
-
-#: Nodes that a reason names one by one; of the others it gives the number.
-NAMED_NODES = 6
+from segue.model.ids import ClassName, NodeId, Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +12,144 @@ class Silent:
     """The waiting node itself has not been seen since `since`: nobody would take the permit."""
 
     since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aborted:
+    """The operator `who` ended the rollout at `since`, perhaps saying why."""
+
+    who: str
+    why: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """The operator `who` left the node out of the rollout, perhaps saying why."""
+
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """The operator `who` holds the whole system since `since`, perhaps saying why."""
+
+    who: str
+    why: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halted:
+    """The failure budget is spent: nobody goes until an operator resumes.
+
+    Attributes:
+        limit: how many failures spend it.
+        failed: the nodes on which the release failed, by id.
+        silent: the nodes that fell silent with the release, by id.
+    """
+
+    limit: int
+    failed: tuple[NodeId, ...]
+    silent: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """The rollout of `release`, which is older, has not come to an end: `nodes` have not got there, by id."""
+
+    release: Version
+    nodes: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassBehind:
+    """The class `class_name` goes first, and `nodes` of it have not been upgraded, by id."""
+
+    class_name: ClassName
+    nodes: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateClosed:
+    """No operator has approved `gate`."""
+
+    gate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSaysNo:
+    """The webhook at `url` says no since `since`, with `text`, which may be empty."""
+
+    url: str
+    text: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookUnknown:
+    """Nobody knows what the webhook at `url` says; `text` says why, and is empty if it was not asked yet."""
+
+    url: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unhealthy:
+    """An upgraded node is out of bounds.
+
+    Attributes:
+        node: which.
+        fact: what it reports.
+        value: how much.
+        bound: how much it may be, at most or at least.
+        is_most: whether `bound` is the most that it may be; else it is the least.
+        median: what `bound` was made from: the median of the nodes not upgraded; None if the author gave it.
+    """
+
+    node: NodeId
+    fact: str
+    value: float
+    bound: float
+    is_most: bool
+    median: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactMissing:
+    """The upgraded node `node` does not report `fact`, so nobody knows whether it is within bounds."""
+
+    node: NodeId
+    fact: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowClosed:
+    """No window is open; the next opens at `until`, None if none is found."""
+
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """A freeze holds everybody; the first moment after it that is in a window is `until`, None if none is found."""
+
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeHolds:
+    """The release's own code says on the node, in `text`, that now is not the time."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MomentAhead:
+    """The node's moment in the interval over which nodes are spread is `until`."""
+
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +175,50 @@ class CanaryAway:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryFirst:
+    """The canary `node`, which the author named, has not gone yet; `is_known` is whether it was ever heard of."""
+
+    node: NodeId
+    is_known: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CanarySoaks:
     """The canary `node` must serve the new version until `until` first."""
 
     node: NodeId
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveFull:
+    """As many nodes have gone as belong to the wave, and it is not over.
+
+    Attributes:
+        wave: its number, from 1.
+        waves: how many there are.
+        size: how many nodes belong to it, with those of the waves before it.
+        failed: those of the nodes that have gone on which the release failed, by id.
+        away: those that are away, by id.
+        silent: those that fell silent before they had soaked, by id.
+        until: when it is over by itself; None if nodes of it failed, are away or silent.
+    """
+
+    wave: int
+    waves: int
+    size: int
+    failed: tuple[NodeId, ...] = ()
+    away: tuple[NodeId, ...] = ()
+    silent: tuple[NodeId, ...] = ()
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateSpent:
+    """`nodes` have gone within `per_s` seconds; at `until` there is room for the next."""
+
+    nodes: int
+    per_s: float
     until: datetime
 
 
@@ -74,58 +248,46 @@ class Behind:
     node: NodeId
 
 
-Reason: TypeAlias = Silent | CanaryFailed | CanarySilent | CanaryAway | CanarySoaks | BudgetSpent | Behind
-
-
-def words(reason: Reason, now: datetime) -> str:
-    """Say the reason to an operator, in one line.
-
-    Args:
-        reason: why a node may not go.
-        now: the day of it is left out of the times named. Times are UTC.
-    """
-    match reason:
-        case Silent(since=since):
-            return f"not seen since {_moment(since, now)}"
-        case CanaryFailed(node=node):
-            return f"canary {node} failed: no other node may go"
-        case CanarySilent(node=node, since=since):
-            return f"canary {node} has not been seen since {_moment(since, now)}"
-        case CanaryAway(node=node):
-            return f"canary {node} is away"
-        case CanarySoaks(node=node, until=until):
-            return f"canary {node} soaks until {_moment(until, now)}"
-        case BudgetSpent():
-            return _spent(reason)
-        case Behind(node=node):
-            return f"{node} asked before"
-        case _:
-            assert_never(reason)
+Reason: TypeAlias = (
+    Silent
+    | Aborted
+    | Skipped
+    | Paused
+    | Halted
+    | Queued
+    | ClassBehind
+    | GateClosed
+    | WebhookSaysNo
+    | WebhookUnknown
+    | Unhealthy
+    | FactMissing
+    | WindowClosed
+    | Frozen
+    | NodeHolds
+    | MomentAhead
+    | CanaryFailed
+    | CanarySilent
+    | CanaryAway
+    | CanaryFirst
+    | CanarySoaks
+    | WaveFull
+    | RateSpent
+    | BudgetSpent
+    | Behind
+)
 
 
 def until(reason: Reason) -> datetime | None:
     """Return when the reason passes by itself; None if that is not known."""
-    return reason.until if isinstance(reason, CanarySoaks) else None
-
-
-def _moment(at: datetime, now: datetime) -> str:
-    at, now = at.astimezone(UTC), now.astimezone(UTC)
-    return f"{at:%H:%M:%S} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _spent(reason: BudgetSpent) -> str:
-    count, limit = len(reason.away), reason.limit
-    verb = "is" if count == 1 else "are"
-    # Grants never pass the limit, but nodes that fall silent can.
-    amount = f"{count} of {limit}" if count == limit else f"{count} (of at most {limit})"
-    if reason.per is None:
-        subject = f"{amount} {'node' if count == 1 else 'nodes'}"
-    else:
-        subject = f"{reason.per} {reason.group}: {amount}"
-    named = [f"{node} silent" if node in reason.silent else node for node in reason.away]
-    return f"{subject} {verb} away ({_listed(named)})"
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED_NODES
-    return ", ".join(names[:NAMED_NODES]) + (f" and {rest} more" if rest > 0 else "")
+    match reason:
+        case (
+            CanarySoaks(until=at)
+            | MomentAhead(until=at)
+            | RateSpent(until=at)
+            | WindowClosed(until=at)
+            | Frozen(until=at)
+            | WaveFull(until=at)
+        ):
+            return at
+        case _:
+            return None
