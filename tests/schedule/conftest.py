@@ -1,6 +1,6 @@
 """Facts for the schedule's tests, short to write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -24,6 +24,9 @@ def fact(
     waits: float | None = None,
     upgraded: float | None = None,
     failed: bool = False,
+    failed_at: float | None = None,
+    facts: Mapping[str, float] | None = None,
+    holds: str | None = None,
     **attributes: str,
 ) -> NodeFact:
     """Make a fact; times are seconds before noon."""
@@ -40,7 +43,10 @@ def fact(
         away_since=ago(away),
         waits_since=ago(waits),
         upgraded_at=ago(upgraded),
-        failed=failed,
+        failed=failed or failed_at is not None,
+        failed_at=ago(failed_at),
+        facts=facts or {},
+        holds=holds,
         away_from=Version(away_over[0]) if away_over else None,
         away_to=Version(away_over[1]) if away_over else None,
     )
