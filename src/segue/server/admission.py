@@ -4,14 +4,26 @@ from dataclasses import dataclass, replace
 
 from segue.model.clock import Clock
 from segue.model.ids import ClassName, NodeId, SystemName, Version
-from segue.server.decisions import decisions, goes_past, rules_of
+from segue.server.decisions import NO_ANSWERS, Answers, Rollouts, rules_of
 from segue.server.refusals import ConflictError, NotThereError
 from segue.server.store import Ask, Granted, Held, NodeRecord, NotYet, Permit, Picture, Store, Verdict
 from segue.wire.messages import PermitRequest, PermitReturnRequest
 
+#: Nodes that ask again within a second, of those that wait: with more, each asks less often.
+_ASKS_PER_S = 250
+#: The longest time until a node that waits is to ask again: its request must not lapse before.
+_ASK_LIMIT_S = 8.0
+
 
 def ask_permit(
-    store: Store, system: SystemName, node: NodeId, request: PermitRequest, *, permit: str, clock: Clock
+    store: Store,
+    system: SystemName,
+    node: NodeId,
+    request: PermitRequest,
+    *,
+    permit: str,
+    clock: Clock,
+    answers: Answers = NO_ANSWERS,
 ) -> Verdict:
     """Grant `node` its upgrade as far as the schedules let it go now; only the node that asks is granted.
 
@@ -26,6 +38,7 @@ def ask_permit(
         request: for which upgrade.
         permit: the id of the permit, if one is granted; never used before.
         clock: read inside the transaction, so that times tell the order of grants and returns.
+        answers: what webhooks say.
 
     Raises:
         OperatorError: this node may not have this upgrade, and asking again will not change that.
@@ -39,11 +52,12 @@ def ask_permit(
             from_version=Version(request.from_version),
             to_version=Version(request.to_version),
             avoided=tuple(Version(version) for version in request.avoided),
+            holds=request.holds,
             asked_at=now,
             last_asked_at=now,
         )
 
-    return store.admit(system, lambda picture: judge(picture, asked_now(), permit))
+    return store.admit(system, lambda picture: judge(picture, asked_now(), permit, answers))
 
 
 def return_permit(
@@ -71,8 +85,14 @@ def return_permit(
         raise NotThereError(f"node {node} of system {system} has no permit {permit}: look at `segue status`")
 
 
-def judge(picture: Picture, ask: Ask, permit: str) -> Verdict:
+def judge(picture: Picture, ask: Ask, permit: str, answers: Answers = NO_ANSWERS) -> Verdict:
     """Say what becomes of `ask` in the system as it is.
+
+    Args:
+        picture: the system.
+        ask: what a node asks for now.
+        permit: the id of the permit, if one is granted.
+        answers: what webhooks say.
 
     Raises:
         OperatorError: the node may not have this upgrade at all.
@@ -85,13 +105,15 @@ def judge(picture: Picture, ask: Ask, permit: str) -> Verdict:
     touching = _touching(picture, ask)
     ask, now = replace(ask, to_version=touching.end), ask.last_asked_at
     reached: Version | None = None
-    for target, decision in decisions(picture, ask.class_name, now, ask):
+    rollouts = Rollouts(picture, ask.class_name, answers)
+    for target, decision in rollouts.decisions(now, ask):
         refusal = decision.refusals.get(ask.node)
         if refusal is not None and reached is None:
-            return NotYet(replace(ask, avoided=()), refusal.text)
+            retry_after_s = min(max(1.0, len(picture.asks) / _ASKS_PER_S), _ASK_LIMIT_S)
+            return NotYet(replace(ask, avoided=(), holds=None), refusal.text, retry_after_s)
         if refusal is not None:
             break
-        if target in touching.versions and not goes_past(picture, ask, target):
+        if target in touching.versions and not rollouts.goes_past(ask, target):
             reached = target
     if reached is None:
         raise ConflictError(

@@ -165,8 +165,8 @@ class Endpoints:
                 reason = "granted"
             case Held(permit):
                 reason = f"granted before, at {permit.granted_at:%H:%M:%S}"
-            case NotYet(reason=reason):
-                return PermitAnswer(permit=None, reason=reason)
+            case NotYet(reason=reason, retry_after_s=retry_after_s):
+                return PermitAnswer(permit=None, reason=reason, retry_after_s=retry_after_s)
         return PermitAnswer(permit=permit.id, reason=reason, retry_after_s=0, to_version=permit.to_version)
 
     def return_a_permit(self, system: System, node: NodeName, permit: PermitId, how: PermitReturnRequest) -> None:

@@ -7,70 +7,203 @@ that holds it up ends its way there.
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
+from types import MappingProxyType
+from typing import TypeAlias
 
 from segue.errors import ReleaseError
-from segue.model.fleet import Fleet, NodeFact
+from segue.model.fleet import Answer, Fleet, NodeFact
+from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
 from segue.release.manifest import Manifest
-from segue.schedule import STALE_S, Decision, Rules, decide
+from segue.schedule import STALE_S, Decision, Refusal, Rules, decide, halted
 from segue.server.refusals import ConflictError
 from segue.server.store import Ask, NodeRecord, Permit, Picture, Release
 
-#: Seconds after which a request that was not repeated is forgotten. A node that waits asks every second or
-#: so; one that was given up would else stand first in the queue for ever, and nobody behind it could go.
+#: Seconds after which a request that was not repeated is forgotten. A node that waits asks every few seconds;
+#: one that was given up would else stand first in the queue for ever, and nobody behind it could go.
 LAPSE_S = STALE_S
 
+#: The fact by which a schedule's `healthy` knows what a node may still write to its disk.
+DISK_FACT = "disk_free_bytes"
 
-def decisions(
-    picture: Picture, class_name: ClassName, now: datetime, ask: Ask | None = None
-) -> Iterator[tuple[Version, Decision]]:
-    """Decide for each release that nodes of a class ask to go through, the oldest first.
+#: `{(URL, release): what the webhook says to it}` of a system's webhooks that were asked.
+Answers: TypeAlias = Mapping[tuple[str, Version], Answer]
+NO_ANSWERS: Answers = MappingProxyType({})
 
-    A node that must wait for one release is left out of the decisions on later ones: it cannot go there now, so it
-    holds up nobody who can. A release that failed on a node holds up nobody who can go on to a later one, which is the
-    way out of it. Releases that leave the class untouched have no schedule, and no decision.
+
+class Rollouts:
+    """The rollouts of one class: what is asked of a whole system is found out once.
 
     Args:
         picture: the system.
         class_name: the class that is decided on.
-        now: UTC; requests that have lapsed by then are left out, and those of nodes that have moved on.
-        ask: a request that is being made at `now`.
+        answers: what webhooks say.
     """
-    asks = _live(picture, class_name, now, ask)
-    if not asks:
-        return
-    lowest = min(waiting.from_version for waiting in asks.values())
-    highest = max(waiting.to_version for waiting in asks.values())
-    held_up: set[NodeId] = set()
-    for release in picture.releases[lowest:highest]:
+
+    def __init__(self, picture: Picture, class_name: ClassName, answers: Answers = NO_ANSWERS) -> None:
+        self._picture, self._class_name, self._answers = picture, class_name, answers
+        self._hand = Hand.of(picture.actions)
+        self._nodes = {node.id: node for node in picture.nodes}
+        self._away = {permit.node: permit for permit in picture.permits if permit.returned_at is None}
+        self._touching = [one.version for one in picture.releases if _touches(one, class_name)]
+        #: The releases that failed for good on some node.
+        self._failed = frozenset(
+            target
+            for permit in picture.permits
+            if permit.final and permit.failure is not None
+            for target in range(permit.from_version + 1, permit.to_version + 1)
+            if _is_failure_of(permit, Version(target))
+        )
+
+    def decisions(self, now: datetime, ask: Ask | None = None) -> Iterator[tuple[Version, Decision]]:
+        """Decide for each release that nodes of the class ask to go through, the oldest first.
+
+        A node that must wait for one release is left out of the decisions on later ones: it cannot go there now, so it
+        holds up nobody who can. A release that failed on a node holds up nobody who can go on to a later one, which is
+        the way out of it. Releases that leave the class untouched have no schedule, and no decision.
+
+        Args:
+            now: UTC; requests that have lapsed by then are left out, and those of nodes that have moved on.
+            ask: a request that is being made at `now`.
+        """
+        asks = self._live(now, ask)
+        if not asks:
+            return
+        lowest = min(waiting.from_version for waiting in asks.values())
+        highest = max(waiting.to_version for waiting in asks.values())
+        held_up: set[NodeId] = set()
+        for release in self._picture.releases[lowest:highest]:
+            target = release.version
+            waiting = {
+                node: one
+                for node, one in asks.items()
+                if one.from_version < target <= one.to_version
+                and node not in held_up
+                and not self.goes_past(one, target)
+            }
+            rules = rules_of(release, self._class_name) if waiting else None
+            if rules is None:
+                continue
+            seen = {node: one.last_asked_at for node, one in asks.items()}
+            decision = decide(self._fleet(release, rules, waiting, seen), rules, now)
+            held_up.update(decision.refusals)
+            yield target, decision
+
+    def halts(self, now: datetime) -> Iterator[tuple[Version, Refusal]]:
+        """Yield each release whose rollout its failure budget has halted, and why, whether anybody waits or not.
+
+        Args:
+            now: UTC.
+        """
+        for target in self._touching:
+            release = self._picture.releases[target - 1]
+            rules = rules_of(release, self._class_name)
+            if rules is None or rules.failure_budget is None or target in self._hand.aborted:
+                continue
+            refusal = halted(self._fleet(release, rules, {}, {}), rules, now)
+            if refusal is not None:
+                yield target, refusal
+
+    def goes_past(self, ask: Ask, target: Version) -> bool:
+        """Say whether a node goes past `target`: it cannot stop there, or is not to, and a later one leads on."""
+        if target in ask.avoided:
+            return True
+        place = target, ask.node
+        skipped = place in self._hand.skipped and place not in self._hand.forced
+        is_to_stop_there = not (target in self._failed or target in self._hand.aborted or skipped)
+        return not is_to_stop_there and any(target < later <= ask.to_version for later in self._touching)
+
+    def _live(self, now: datetime, ask: Ask | None) -> dict[NodeId, Ask]:
+        """Return the requests that make sense now: the node is of the class, and has not moved on since."""
+        asks = {}
+        for waiting in self._picture.asks:
+            node = self._nodes.get(waiting.node)
+            if (
+                node is not None
+                and now - waiting.last_asked_at < timedelta(seconds=LAPSE_S)
+                and node.version == waiting.from_version
+                and node.said.class_name == waiting.class_name == self._class_name
+            ):
+                asks[waiting.node] = waiting
+        if ask is not None:
+            asks[ask.node] = ask.after(asks.get(ask.node))
+        return asks
+
+    def _fleet(
+        self, release: Release, rules: Rules, asks: Mapping[NodeId, Ask], seen: Mapping[NodeId, datetime]
+    ) -> Fleet:
+        """Return the nodes of the system as the schedule of a release sees them.
+
+        Args:
+            release: what is decided on.
+            rules: its schedule.
+            asks: of the nodes that wait for it.
+            seen: `{node: when it last asked for something}`.
+        """
         target = release.version
-        waiting = {
-            node: one
-            for node, one in asks.items()
-            if one.from_version < target <= one.to_version
-            and node not in held_up
-            and not goes_past(picture, one, target)
-        }
-        rules = rules_of(release, class_name) if waiting else None
-        if rules is None:
-            continue
-        seen = {node: one.last_asked_at for node, one in asks.items()}
-        decision = decide(_fleet(picture, class_name, target, waiting, seen), rules, now)
-        held_up.update(decision.refusals)
-        yield target, decision
+        through = list(_through(self._picture.permits, target))
+        last = {permit.node: permit for permit in through}
+
+        def fact(node: NodeRecord) -> NodeFact:
+            ask, held, latest = asks.get(node.id), self._away.get(node.id), last.get(node.id)
+            # One that asks for it again, though it had given up, was told to: whoever told it has looked.
+            failed = latest is not None and ask is None and _is_failure_of(latest, target)
+            return NodeFact(
+                id=node.id,
+                class_name=ClassName(node.said.class_name),
+                version=node.version,
+                attributes=node.said.attributes,
+                last_seen=max(node.last_seen, seen.get(node.id, node.last_seen)),
+                away_since=held.granted_at if held else None,
+                away_from=held.from_version if held else None,
+                away_to=held.to_version if held else None,
+                waits_since=ask.asked_at if ask else None,
+                upgraded_at=latest.returned_at if latest and (latest.failure is None or _stays(node, target)) else None,
+                failed=failed,
+                failed_at=latest.returned_at if latest and failed else None,
+                facts=_facts(node) if rules.healthy else {},
+                holds=_holds(node, ask, target) if ask else None,
+            )
+
+        return Fleet.of(
+            self._class_name,
+            target,
+            map(fact, self._picture.nodes),
+            begun_at=release.published_at,
+            hand=self._hand,
+            answers={url: said for (url, version), said in self._answers.items() if version == target},
+            grants=tuple(permit.granted_at for permit in through if permit.class_name == self._class_name),
+            before=self._before(target) if rules.queues else None,
+        )
+
+    def _before(self, target: Version) -> Version | None:
+        """Return the newest release before `target` that nodes are still to stop at: others lead on to `target`."""
+        earlier = (
+            version
+            for version in reversed(self._touching)
+            if version < target and version not in self._failed and version not in self._hand.aborted
+        )
+        return next(earlier, None)
 
 
-def goes_past(picture: Picture, ask: Ask, target: Version) -> bool:
-    """Say whether a node goes past `target`: it cannot stop there, or the release failed and a later one leads on."""
-    if target in ask.avoided:
-        return True
-    failed = any(_is_failure_of(permit, target) for permit in _through(picture.permits, target))
-    return failed and any(_touches(release, ask.class_name) for release in picture.releases[target : ask.to_version])
+def decisions(
+    picture: Picture,
+    class_name: ClassName,
+    now: datetime,
+    ask: Ask | None = None,
+    *,
+    answers: Answers = NO_ANSWERS,
+) -> Iterator[tuple[Version, Decision]]:
+    """Decide for each release that nodes of a class ask to go through: see `Rollouts.decisions`.
 
-
-def _touches(release: Release, class_name: ClassName) -> bool:
-    described = _manifest(release.manifest).classes.get(class_name)
-    return described is not None and described.upgrade is not None
+    Args:
+        picture: the system.
+        class_name: the class that is decided on.
+        now: UTC.
+        ask: a request that is being made at `now`.
+        answers: what webhooks say.
+    """
+    return Rollouts(picture, class_name, answers).decisions(now, ask)
 
 
 def rules_of(release: Release, class_name: ClassName) -> Rules | None:
@@ -79,70 +212,38 @@ def rules_of(release: Release, class_name: ClassName) -> Rules | None:
     Raises:
         ConflictError: the release has not this class.
     """
+    return _rules(release.manifest, class_name)
+
+
+@lru_cache(maxsize=512)
+def _rules(text: str, class_name: ClassName) -> Rules | None:
     try:
-        upgrade = _manifest(release.manifest).class_named(class_name).upgrade
+        upgrade = manifest_in(text).class_named(class_name).upgrade
     except ReleaseError as error:
         raise ConflictError(str(error)) from error
     return Rules.of(upgrade.schedule) if upgrade else None
 
 
-@lru_cache(maxsize=64)
-def _manifest(text: str) -> Manifest:
+@lru_cache(maxsize=128)
+def manifest_in(text: str) -> Manifest:
+    """Return the manifest that the database keeps as `text`."""
     return Manifest.model_validate_json(text)
 
 
-def _live(picture: Picture, class_name: ClassName, now: datetime, ask: Ask | None) -> dict[NodeId, Ask]:
-    """Return the requests that make sense now: the node is of the class, and has not moved on since."""
-    nodes = {node.id: node for node in picture.nodes}
-    asks = {
-        waiting.node: waiting
-        for waiting in picture.asks
-        if now - waiting.last_asked_at < timedelta(seconds=LAPSE_S)
-        and nodes[waiting.node].version == waiting.from_version
-        and nodes[waiting.node].said.class_name == waiting.class_name == class_name
-    }
-    if ask is not None:
-        asks[ask.node] = ask.after(asks.get(ask.node))
-    return asks
+def _touches(release: Release, class_name: ClassName) -> bool:
+    described = manifest_in(release.manifest).classes.get(class_name)
+    return described is not None and described.upgrade is not None
 
 
-def _fleet(
-    picture: Picture,
-    class_name: ClassName,
-    target: Version,
-    asks: Mapping[NodeId, Ask],
-    seen: Mapping[NodeId, datetime],
-) -> Fleet:
-    """Return the nodes of the system as the schedule of `target` sees them.
+def _facts(node: NodeRecord) -> Mapping[str, float]:
+    disk = node.said.disk
+    return {DISK_FACT: float(disk.free_bytes), **node.said.facts} if disk else node.said.facts
 
-    Args:
-        picture: the system.
-        class_name: the class that goes there.
-        target: the release that is decided on.
-        asks: of the nodes that wait for it.
-        seen: `{node: when it last asked for something}`.
-    """
-    away = {permit.node: permit for permit in picture.permits if permit.returned_at is None}
-    last = {permit.node: permit for permit in _through(picture.permits, target)}
 
-    def fact(node: NodeRecord) -> NodeFact:
-        ask, held, latest = asks.get(node.id), away.get(node.id), last.get(node.id)
-        return NodeFact(
-            id=node.id,
-            class_name=ClassName(node.said.class_name),
-            version=node.version,
-            attributes=node.said.attributes,
-            last_seen=max(node.last_seen, seen.get(node.id, node.last_seen)),
-            away_since=held.granted_at if held else None,
-            away_from=held.from_version if held else None,
-            away_to=held.to_version if held else None,
-            waits_since=ask.asked_at if ask else None,
-            upgraded_at=latest.returned_at if latest and (latest.failure is None or _stays(node, target)) else None,
-            # One that asks for it again, though it had given up, was told to: whoever told it has looked.
-            failed=latest is not None and ask is None and _is_failure_of(latest, target),
-        )
-
-    return Fleet.of(class_name, target, [fact(node) for node in picture.nodes])
+def _holds(node: NodeRecord, ask: Ask, target: Version) -> str | None:
+    """Return what the node says against going to `target` now: as it asks, else as it last reported."""
+    said = ask.holds if ask.holds is not None else node.said.holds
+    return said.get(target)
 
 
 def _through(permits: Iterable[Permit], target: Version) -> Iterator[Permit]:

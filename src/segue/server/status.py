@@ -59,8 +59,9 @@ def waiting(picture: Picture, now: datetime) -> Mapping[NodeId, str]:
     words: dict[NodeId, str] = {}
     for class_name in sorted({ask.class_name for ask in picture.asks}):
         for _target, decision in decisions(picture, class_name, now):
-            said = dict.fromkeys(decision.grants, FREE_TO_GO)
-            said |= {node: refusal.text for node, refusal in decision.refusals.items()}
+            dry = f" (a rule that is tried dry would hold it: {decision.dry_run.text})" if decision.dry_run else ""
+            said = dict.fromkeys(decision.grants, FREE_TO_GO + dry)
+            said |= {node: refusal.text + dry for node, refusal in decision.refusals.items()}
             words = said | words
     return words
 

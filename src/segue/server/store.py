@@ -4,11 +4,12 @@ What the facts mean is decided elsewhere (`admission`, `publication`, `status`).
 that each of its methods happens whole or not at all, and one after the other.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
+from segue.model.hand import Action
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
 from segue.wire.messages import Heartbeat, UsageRow
@@ -95,6 +96,8 @@ class Ask:
         asked_at: when it first asked to leave that version.
         last_asked_at: when it last did.
         avoided: versions that it does not stop at; known only while it asks.
+        holds: `{version: what its release says, on the node, against going there now}`; None but while it asks, and
+            from a node that does not say.
     """
 
     node: NodeId
@@ -104,6 +107,7 @@ class Ask:
     asked_at: datetime
     last_asked_at: datetime
     avoided: tuple[Version, ...] = ()
+    holds: Mapping[int, str] | None = None
 
     def after(self, before: "Ask | None") -> "Ask":
         """Return this ask with the time of the first one, if `before` asked to leave the same version.
@@ -154,6 +158,7 @@ class Picture:
         nodes: by id.
         permits: oldest first.
         asks: of the nodes that wait, oldest first; one per node.
+        actions: what operators did, oldest first.
     """
 
     system: SystemName
@@ -161,6 +166,7 @@ class Picture:
     nodes: tuple[NodeRecord, ...] = ()
     permits: tuple[Permit, ...] = ()
     asks: tuple[Ask, ...] = ()
+    actions: tuple[Action, ...] = ()
 
     @property
     def is_known(self) -> bool:
@@ -184,10 +190,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """The node must wait; the store remembers that it asks, and since when: `ask.after(earlier one)`."""
+    """The node must wait; the store remembers that it asks, and since when: `ask.after(earlier one)`.
+
+    It is to ask again in `retry_after_s` seconds.
+    """
 
     ask: Ask
     reason: str
+    retry_after_s: float = 1.0
 
 
 Verdict: TypeAlias = Granted | Held | NotYet

@@ -18,6 +18,8 @@ AMOUNT_LIMIT = 2**63 - 1
 Amount = Annotated[int, Field(ge=0, le=AMOUNT_LIMIT)]
 #: Calls of one kind; every reader of JSON has whole numbers up to here.
 Count = Annotated[int, Field(ge=0, le=2**53)]
+#: What releases say, on a node, against going to them now: `{version: why not}`.
+Holds = Annotated[dict[ReleaseVersion, Annotated[str, Field(max_length=300)]], Field(max_length=100)]
 #: A traceback: the end of it that is sent is shorter.
 DETAILS_LIMIT = 32_000
 Sha256 = Annotated[str, Field(pattern=f"^{CONTENT_HASH_PATTERN}$")]
@@ -137,7 +139,7 @@ class Heartbeat(Condition):
     """What a node says of itself; `version` is 0 until it first serves.
 
     `answers` are the versions whose calls it answers, oldest first; `usage` has the counts that grew since the last
-    heartbeat that was answered, or some of them.
+    heartbeat that was answered, or some of them. `holds` is what releases on its way say, on it, against going there.
     """
 
     class_name: Name
@@ -153,6 +155,7 @@ class Heartbeat(Condition):
     facts: dict[str, float] = {}
     usage: tuple[UsageRow, ...] = ()
     upgrades: tuple[UpgradeRow, ...] = ()
+    holds: Holds = {}
 
 
 class HeartbeatReply(Message):
@@ -162,12 +165,16 @@ class HeartbeatReply(Message):
 
 
 class PermitRequest(Message):
-    """A node asks to go away for an upgrade, to `to_version` at most, and to none of `avoided`."""
+    """A node asks to go away for an upgrade, to `to_version` at most, and to none of `avoided`.
+
+    `holds` is what releases on its way say, on it, against going there now; None from a node that does not say.
+    """
 
     class_name: Name
     from_version: ReleaseVersion
     to_version: ReleaseVersion
     avoided: tuple[ReleaseVersion, ...] = ()
+    holds: Holds | None = None
 
 
 class PermitAnswer(Message):
