@@ -105,5 +105,5 @@ async def test_the_servers_own_fault_is_told_as_such(tmp_path: Path) -> None:
 async def test_answers_are_seen(tmp_path: Path) -> None:
     bench: Bench
     async with open_bench(MemoryStore(), tmp_path) as bench:
-        await bench.beat("n1")
+        await bench.beat("n1", 0)
         assert bench.transport.seen == {("report_heartbeat", 200)}

@@ -27,6 +27,11 @@ def calls(
     )
 
 
+async def publish(bench: Bench, *versions: int) -> None:
+    for version in versions:
+        await bench.server.publish(bundle_of(version))
+
+
 async def test_a_heartbeat_learns_of_the_newest_version(bench: Bench) -> None:
     assert await bench.beat("n1", 0) == 0
     assert await bench.server.releases(SYSTEM) == ()
@@ -36,6 +41,7 @@ async def test_a_heartbeat_learns_of_the_newest_version(bench: Bench) -> None:
 
 async def test_the_larger_of_two_counts_is_right(bench: Bench) -> None:
     """Whichever comes last: a heartbeat may overtake another, and an agent that starts anew says all again."""
+    await publish(bench, 1)
     for count in (3, 5, 5, 4):
         await bench.beat("n1", usage=(calls(count),))
     (node,) = (await bench.server.status(SYSTEM)).nodes
@@ -43,6 +49,7 @@ async def test_the_larger_of_two_counts_is_right(bench: Bench) -> None:
 
 
 async def test_counts_of_other_processes_and_methods_are_added(bench: Bench) -> None:
+    await publish(bench, 1)
     await bench.beat("n1", usage=(calls(5), calls(2, method="/s/Put")))
     await bench.beat("n1", usage=(calls(1, incarnation="b", caller=1, at=2), calls(7, incarnation="b", caller=2, at=2)))
     await bench.beat("n2", usage=(calls(100), calls(1, who="10.0.0.7")))
@@ -63,6 +70,7 @@ async def test_counts_of_other_processes_and_methods_are_added(bench: Bench) -> 
 
 async def test_when_a_caller_last_called(bench: Bench) -> None:
     """A count that is said again is no new call."""
+    await publish(bench, 1)
     began = bench.clock.now()
 
     async def last() -> dict[str, float]:
@@ -80,6 +88,7 @@ async def test_when_a_caller_last_called(bench: Bench) -> None:
 
 async def test_no_count_is_too_large_to_be_added(bench: Bench) -> None:
     """A node with a bug must not take the status from everybody, for good."""
+    await publish(bench, 1)
     most = 2**53
     rows = [calls(most, method=f"/s/{number}") for number in range(1025)]
     for start in range(0, len(rows), 205):
@@ -92,6 +101,7 @@ async def test_no_count_is_too_large_to_be_added(bench: Bench) -> None:
 
 
 async def test_a_node_is_shown_as_it_was_last_heard(bench: Bench) -> None:
+    await publish(bench, 1)
     await bench.beat("n1", zone="b")
     bench.clock.move(5)
     status = await bench.server.status(SYSTEM)
@@ -156,6 +166,7 @@ async def test_how_a_node_is_is_shown_as_it_said(bench: Bench) -> None:
         "disk": DiskRow(state_bytes=5, old_bytes=4, releases_bytes=3, free_bytes=2, measured_at=now),
     }
     assert set(condition) == set(Condition.model_fields)
+    await publish(bench, 1)
     said = Heartbeat(class_name="BlockNode", version=1, address="h:1", phase="transforming", **condition)
     await bench.server.heartbeat(SYSTEM, NodeId("n1"), said)
     (node,) = (await bench.server.status(SYSTEM)).nodes

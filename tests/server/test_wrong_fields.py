@@ -107,9 +107,10 @@ async def test_what_is_no_json_is_refused(bench: Bench, body: bytes) -> None:
 
 
 async def test_fields_of_a_younger_node_are_taken(bench: Bench) -> None:
+    await bench.server.publish(bundle_of(1))
     said = {**HEARTBEAT, "mood": "fine", "usage": [{**USAGE, "colour": "red"}]}
     response = await bench.http.post("/v1/systems/blockstore/nodes/n1/heartbeat", json=said)
-    assert response.json() == {"newest": 0}
+    assert response.json() == {"newest": 1}
     assert (await bench.http.get("/v1/systems/blockstore/status")).json()["nodes"][0]["answered"] == {"1": 1}
 
 

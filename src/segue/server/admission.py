@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from segue.model.clock import Clock
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.server.decisions import NO_ANSWERS, Answers, Rollouts, rules_of
+from segue.server.hearing import check_request
 from segue.server.refusals import ConflictError, NotThereError
 from segue.server.store import Ask, Granted, Held, NodeRecord, NotYet, Permit, Picture, Store, Verdict
 from segue.wire.messages import PermitRequest, PermitReturnRequest
@@ -57,7 +58,12 @@ def ask_permit(
             last_asked_at=now,
         )
 
-    return store.admit(system, lambda picture: judge(picture, asked_now(), permit, answers))
+    def judged(picture: Picture) -> Verdict:
+        ask = asked_now()
+        check_request(_known_node(picture, ask), request.agent)
+        return judge(picture, ask, permit, answers)
+
+    return store.admit(system, judged)
 
 
 def return_permit(

@@ -17,6 +17,7 @@ from segue.model.clock import Clock
 from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN, ContentHash, NodeId, SystemName, Version
 from segue.server.admission import ask_permit, return_permit
 from segue.server.bundles import BundleFolder
+from segue.server.hearing import check_report
 from segue.server.publication import notice_of, publish
 from segue.server.refusals import NotThereError
 from segue.server.status import status_of
@@ -143,7 +144,8 @@ class Endpoints:
     def report_heartbeat(self, system: System, node: NodeName, said: Heartbeat) -> HeartbeatReply:
         """Take what a node says of itself, and tell it the newest version there is.
 
-        Counts of calls replace the earlier ones of the same process. May be repeated.
+        Counts of calls replace the earlier ones of the same process. May be repeated. Refused if the node runs what was
+        never published here, was of another class, or if another agent speaks for it.
         """
         record = NodeRecord(
             id=node,
@@ -151,7 +153,7 @@ class Endpoints:
             said=said.model_copy(update={"usage": ()}),
             last_seen=self._clock.now(),
         )
-        return HeartbeatReply(newest=self._store.hear(system, record, said.usage))
+        return HeartbeatReply(newest=self._store.hear(system, record, said.usage, check_report))
 
     def ask_for_permit(self, system: System, node: NodeName, request: PermitRequest) -> PermitAnswer:
         """Ask whether a node may go away for its upgrade now, and how far.
@@ -207,7 +209,7 @@ def router_of(endpoints: Endpoints) -> APIRouter:
     add("GET", "/bundles/{sha256}", endpoints.fetch_bundle, "Fetch a bundle", 404,
         response_class=StreamingResponse, response_model=None, responses=bytes_or_kept)  # fmt: skip
     node = "/systems/{system}/nodes/{node}"
-    add("POST", f"{node}/heartbeat", endpoints.report_heartbeat, "Report a node", 413)
+    add("POST", f"{node}/heartbeat", endpoints.report_heartbeat, "Report a node", 409, 413)
     add("POST", f"{node}/permits", endpoints.ask_for_permit, "Ask for a permit", 404, 409, 413)
     add("POST", f"{node}/permits/{{permit}}/return", endpoints.return_a_permit, "Return a permit", 404, 413,
         status_code=204, response_class=Response)  # fmt: skip

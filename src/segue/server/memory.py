@@ -13,6 +13,7 @@ from segue.server.store import (
     Ask,
     Close,
     Granted,
+    Greet,
     Held,
     Judge,
     NodeRecord,
@@ -22,6 +23,8 @@ from segue.server.store import (
     Release,
     UsageSum,
     Verdict,
+    ended,
+    welcome,
 )
 from segue.wire.messages import UsageRow
 
@@ -60,10 +63,15 @@ class MemoryStore:
         with self._lock:
             return tuple(self._system(system).releases)
 
-    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow]) -> Version:
+    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow], greet: Greet = welcome) -> Version:
         """Remember what a node said of itself, in place of what it said before."""
         with self._lock:
             known = self._system(system)
+            why = greet(system, known.nodes.get(node.id), node, Version(len(known.releases)))
+            if why is not None:
+                known.asks.pop(node.id, None)
+                for held in [one for one in known.permits.values() if one.node == node.id and one.returned_at is None]:
+                    known.permits[held.id] = ended(held, why, node.last_seen)
             known.nodes[node.id] = node
             for row in usage:
                 key = (node.id, row.incarnation, _kind(row))

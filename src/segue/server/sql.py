@@ -20,6 +20,7 @@ from segue.server.schema import SCHEMA_VERSION, AskRow, Base, CallsRow, NodeRow,
 from segue.server.store import (
     Close,
     Granted,
+    Greet,
     Held,
     Judge,
     NodeRecord,
@@ -28,6 +29,8 @@ from segue.server.store import (
     Release,
     UsageSum,
     Verdict,
+    ended,
+    welcome,
 )
 from segue.wire.messages import UsageRow
 
@@ -79,16 +82,21 @@ class SqlStore:
         with self._session(self._engine) as session:
             return _history(session, system)
 
-    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow]) -> Version:
+    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow], greet: Greet = welcome) -> Version:
         """Remember what a node said of itself, in place of what it said before."""
         said = {"version": node.version, "said": node.said.model_dump_json(), "last_seen": node.last_seen}
         whose = {"system": system, "node": node.id, "last_at": node.last_seen}
         calls = [{**whose, **row.model_dump(include=_CALLS_COLUMNS)} for row in usage]
         with self._writing() as session:
+            newest = Version(
+                session.scalar(select(func.max(ReleaseRow.version)).where(ReleaseRow.system == system)) or 0
+            )
+            why = greet(system, _heard(session, system, node.id), node, newest)
+            if why is not None:
+                _end_permit(session, system, node, why)
             _upsert(session, NodeRow, [{"system": system, "id": node.id, **said}])
             _keep_larger(session, calls)
-            newest = session.scalar(select(func.max(ReleaseRow.version)).where(ReleaseRow.system == system))
-            return Version(newest or 0)
+            return newest
 
     def admit(self, system: SystemName, judge: Judge) -> Verdict:
         """Let `judge` decide over the system as it is, and keep what it decides, in one transaction."""
@@ -258,6 +266,22 @@ def _told_to_operator(path: Path) -> Iterator[None]:
 
 def _cause(error: exc.SQLAlchemyError) -> BaseException:
     return error.orig if isinstance(error, exc.DBAPIError) and error.orig else error
+
+
+def _heard(session: Session, system: SystemName, node: NodeId) -> NodeRecord | None:
+    """Return what was last heard of a node."""
+    row = session.get(NodeRow, (system, node))
+    return row.fact() if row else None
+
+
+def _end_permit(session: Session, system: SystemName, node: NodeRecord, why: str) -> None:
+    """End the permit that a node holds, if it does, and forget that it asks for one."""
+    open_ones = and_(PermitRow.system == system, PermitRow.node == node.id, PermitRow.returned_at.is_(None))
+    for row in session.scalars(select(PermitRow).where(open_ones)):
+        closed = ended(row.fact(), why, node.last_seen)
+        row.returned_at, row.failure = closed.returned_at, closed.failure
+    if asked := session.get(AskRow, (system, node.id)):
+        session.delete(asked)
 
 
 def _upsert(session: Session, table: type[Base], rows: list[dict[str, Any]]) -> None:

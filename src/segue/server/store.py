@@ -207,6 +207,24 @@ Verdict: TypeAlias = Granted | Held | NotYet
 Judge: TypeAlias = Callable[[Picture], Verdict]
 #: Says what becomes of an open permit, for the same reason inside the transaction.
 Close: TypeAlias = Callable[[Permit], Permit]
+#: Is shown a system, what was heard of a node (None: nothing), what it says now, and the newest version (0: none),
+#: inside the transaction. Returns why a permit that the node holds ends with what it says; None if it does not.
+Greet: TypeAlias = Callable[[SystemName, NodeRecord | None, NodeRecord, Version], str | None]
+
+
+def welcome(
+    system: SystemName,  # noqa: ARG001 - a `Greet`, as all below
+    before: NodeRecord | None,  # noqa: ARG001
+    heard: NodeRecord,  # noqa: ARG001
+    newest: Version,  # noqa: ARG001
+) -> str | None:
+    """Take whatever a node says."""
+    return None
+
+
+def ended(permit: Permit, why: str, at: datetime) -> Permit:
+    """Return a permit as it is kept when its node is not there any more to return it."""
+    return replace(permit, returned_at=at, failure=why)
 
 
 class Store(Protocol):
@@ -227,16 +245,20 @@ class Store(Protocol):
         """Return what was published for `system`, oldest first."""
         ...
 
-    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow]) -> Version:
+    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow], greet: Greet = welcome) -> Version:
         """Remember what a node said of itself, in place of what it said before.
 
         Args:
             system: where the node belongs.
             node: what it said.
             usage: counts of this node's; of those with one key the largest is kept, and when it was first heard.
+            greet: says whether the node may say so, and what becomes of its permit; its request lapses with the permit.
 
         Returns:
             The newest version of the system, 0 if none.
+
+        Raises:
+            Exception: whatever `greet` raises.
         """
         ...
 

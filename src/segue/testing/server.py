@@ -15,7 +15,7 @@ from segue.server.bundles import BundleFolder
 from segue.server.store import Store
 from segue.testing.declared import DeclaredTransport
 from segue.wire.client import UpgradeServer
-from segue.wire.messages import Heartbeat, PermitAnswer, PermitRequest, UsageRow
+from segue.wire.messages import AgentRow, Heartbeat, PermitAnswer, PermitRequest, UsageRow
 
 SYSTEM = SystemName("blockstore")
 
@@ -25,6 +25,7 @@ class HeldClock:
 
     def __init__(self) -> None:
         self._now = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+        self._steady_s = 0.0
 
     def now(self) -> datetime:
         """Return the time: aware, UTC."""
@@ -33,6 +34,30 @@ class HeldClock:
     def move(self, seconds: float) -> None:
         """Let `seconds` pass."""
         self._now += timedelta(seconds=seconds)
+        self._steady_s += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Put the clock forward by `seconds`, or back, while no time passes."""
+        self._now += timedelta(seconds=seconds)
+
+    def steady(self) -> float:
+        """Return the seconds that have passed, whatever was done to the clock: as `time.monotonic`."""
+        return self._steady_s
+
+
+class ShiftedClock:
+    """The machine's clock, put forward and back as it is told."""
+
+    def __init__(self) -> None:
+        self._ahead = timedelta()
+
+    def now(self) -> datetime:
+        """Return the time that it shows: aware, UTC."""
+        return datetime.now(UTC) + self._ahead
+
+    def jump(self, seconds: float) -> None:
+        """Put the clock forward by `seconds`, or back."""
+        self._ahead += timedelta(seconds=seconds)
 
 
 def bundle_of(
@@ -98,16 +123,25 @@ class Bench:
     system: SystemName = SYSTEM
 
     async def beat(
-        self, node: str, version: int = 1, *, zone: str = "a", cls: str = "BlockNode", usage: tuple[UsageRow, ...] = ()
+        self,
+        node: str,
+        version: int = 1,
+        *,
+        zone: str = "a",
+        cls: str = "BlockNode",
+        usage: tuple[UsageRow, ...] = (),
+        agent: AgentRow | None = None,
+        address: str = "127.0.0.1:9001",
     ) -> int:
         """Report `node` on `version`; return the newest version."""
         said = Heartbeat(
             class_name=cls,
             version=version,
-            address="127.0.0.1:9001",
+            address=address,
             attributes={"zone": zone},
             phase="serving",
             usage=usage,
+            agent=agent,
         )
         return (await self.server.heartbeat(self.system, NodeId(node), said)).newest
 

@@ -135,11 +135,25 @@ class Condition(Message):
     disk: DiskRow | None = None
 
 
+class AgentRow(Message):
+    """Which agent speaks for a node, of all that are started with the node's id.
+
+    `folder` is the name that its state folder gave itself, and moves with that; `starts` says how many agents have
+    begun on the folder, this one included; `run` is this agent's own name. It reports each `report_s` seconds at least.
+    """
+
+    folder: Name
+    starts: Count
+    run: Name
+    report_s: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Heartbeat(Condition):
     """What a node says of itself; `version` is 0 until it first serves.
 
     `answers` are the versions whose calls it answers, oldest first; `usage` has the counts that grew since the last
     heartbeat that was answered, or some of them. `holds` is what releases on its way say, on it, against going there.
+    `agent` is None from an agent that is too old to say.
     """
 
     class_name: Name
@@ -156,6 +170,7 @@ class Heartbeat(Condition):
     usage: tuple[UsageRow, ...] = ()
     upgrades: tuple[UpgradeRow, ...] = ()
     holds: Holds = {}
+    agent: AgentRow | None = None
 
 
 class HeartbeatReply(Message):
@@ -168,6 +183,7 @@ class PermitRequest(Message):
     """A node asks to go away for an upgrade, to `to_version` at most, and to none of `avoided`.
 
     `holds` is what releases on its way say, on it, against going there now; None from a node that does not say.
+    `agent` says who asks, as in a heartbeat.
     """
 
     class_name: Name
@@ -175,6 +191,7 @@ class PermitRequest(Message):
     to_version: ReleaseVersion
     avoided: tuple[ReleaseVersion, ...] = ()
     holds: Holds | None = None
+    agent: AgentRow | None = None
 
 
 class PermitAnswer(Message):
