@@ -66,8 +66,8 @@ class NodeFact:
         return (self.away_to or self.version + 1) >= target
 
     def is_silent(self, now: datetime, stale_s: float) -> bool:
-        """Say whether the node has not been seen for `stale_s` seconds."""
-        return now - self.last_seen >= timedelta(seconds=stale_s)
+        """Say whether the node has not been seen for `stale_s` seconds, or not since the clock was put back so far."""
+        return abs(now - self.last_seen) >= timedelta(seconds=stale_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

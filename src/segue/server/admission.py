@@ -1,6 +1,7 @@
 """Permits: who may go away now, decided over the fleet in the transaction that writes the grant."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from segue.model.clock import Clock
 from segue.model.ids import ClassName, NodeId, SystemName, Version
@@ -133,9 +134,15 @@ def judge(picture: Picture, ask: Ask, permit: str, answers: Answers = NO_ANSWERS
             class_name=ask.class_name,
             from_version=ask.from_version,
             to_version=touching.carried_from(reached),
-            granted_at=now,
+            granted_at=_after_its_others(picture, ask.node, now),
         )
     )
+
+
+def _after_its_others(picture: Picture, node: NodeId, now: datetime) -> datetime:
+    """Return `now`, or later if the clock was put back: which permit of a node is its last is told by when it came."""
+    others = (permit.granted_at + timedelta(microseconds=1) for permit in picture.permits if permit.node == node)
+    return max((now, *others))
 
 
 def _known_node(picture: Picture, ask: Ask) -> NodeRecord:
