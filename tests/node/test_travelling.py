@@ -14,7 +14,6 @@ import pytest
 
 from segue import RefusalReason, journey, refusal_of
 from segue.journey import Phase
-from segue.model.clock import SystemClock
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.node.execute import Executor
 from segue.node.folders import Folders, Identity
@@ -27,7 +26,7 @@ from segue.node.settings import NodeSettings
 from segue.release.bundle import build
 from segue.server.memory import MemoryStore
 from segue.testing.lineage import Lineage, TallyCaller, tally_callers, write_lineage
-from segue.testing.server import Bench, open_bench
+from segue.testing.server import Bench, ShiftedClock, open_bench
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -52,6 +51,8 @@ class Traveller:
         executor: runs the node's commands.
         processes: the application's.
         news: what the node hears.
+        clock: shows the time of the node's machine.
+        begin: makes what an agent that starts anew runs commands by.
         call: calls the node in a version.
         twice: run every command twice and believe the second answer, as after a crash.
     """
@@ -63,12 +64,16 @@ class Traveller:
         executor: Executor,
         processes: Processes,
         news: News,
+        clock: ShiftedClock,
+        begin: Callable[[], Executor],
         call: Callable[[int], AbstractAsyncContextManager[TallyCaller]],
         *,
         twice: bool,
     ) -> None:
         self.at = journey.Journey()
         self.executor = executor
+        self.clock = clock
+        self._begin = begin
         self.processes = processes
         self.news = news
         self.calling = call
@@ -104,6 +109,15 @@ class Traveller:
         upgrade = self.at.upgrade
         assert upgrade is not None
         while self.at.upgrade and self.at.upgrade.release == upgrade.release:
+            await self.step()
+
+    def restart_agent(self) -> None:
+        """Go on as the next agent would, with what is in the journal."""
+        self.executor = self._begin()
+
+    async def until(self, phase: Phase) -> None:
+        """Go on until the node is in `phase`."""
+        while self.at.phase is not phase:
             await self.step()
 
     async def crash(self) -> None:
@@ -177,22 +191,28 @@ async def traveller(
             processes = Processes(
                 placement=placement, folders=folders, hosts=Hosts(tasks), watch=watch, mode=HandOverMode.PORT
             )
-            executor = Executor(
-                settings=settings,
-                folders=folders,
-                server=bench.server,
-                placement=placement,
-                processes=processes,
-                news=news,
-                learn=news.next,
-                clock=SystemClock(),
-            )
+            clock = ShiftedClock()
+
+            def begin() -> Executor:
+                return Executor(
+                    settings=settings,
+                    folders=folders,
+                    server=bench.server,
+                    placement=placement,
+                    processes=processes,
+                    news=news,
+                    learn=news.next,
+                    clock=clock,
+                )
+
             yield Traveller(
                 bench,
                 bundles,
-                executor,
+                begin(),
                 processes,
                 news,
+                clock,
+                begin,
                 lambda version: call(version, plan.address),
                 twice=request.param,
             )
@@ -476,3 +496,39 @@ async def test_a_process_that_ends_as_it_takes_the_ports_is_on_probation(
     assert traveller.at.version == 1
     async with traveller.calling(1) as caller:
         assert await caller.read("kept") == 1
+
+
+@pytest.mark.parametrize("jump_s", [3 * 3600, -3 * 3600], ids=["forward", "back"])
+@pytest.mark.parametrize("restarted", [False, True], ids=["one agent", "the next agent"])
+async def test_a_pause_and_a_probation_last_as_long_as_they_do(
+    traveller: Traveller, jump_s: float, restarted: bool
+) -> None:
+    """Whatever is done to the clock meanwhile: no pause is negative, and no probation is left out or goes on for hours.
+
+    An agent that has not seen the pause begin can only tell that it was not negative, and of a probation that it is not
+    longer than it should be.
+    """
+    await traveller.publish(1)
+    await traveller.learn()
+    await traveller.publish(2)
+    await traveller.learn()
+    await traveller.until(Phase.HANDING_OVER)
+    traveller.clock.jump(jump_s)
+    if restarted:
+        traveller.restart_agent()
+    await traveller.until(Phase.PROVING)
+    upgrade = traveller.at.under_way
+    assert upgrade.serving_at is not None
+    assert upgrade.quiesced_at is not None
+    pause_s = (upgrade.serving_at - upgrade.quiesced_at).total_seconds()
+    assert 0 <= pause_s < (60 if not restarted or jump_s < 0 else jump_s + 60)
+    traveller.clock.jump(jump_s)
+    if restarted:
+        traveller.restart_agent()
+    began = asyncio.get_running_loop().time()
+    await traveller.until(Phase.COMMITTING)
+    lasted_s = asyncio.get_running_loop().time() - began
+    assert lasted_s < 30
+    if not restarted or jump_s < 0:
+        assert lasted_s > 0.1  # of 0.2; a moment of it was over
+    assert traveller.at.under_way.failure is None

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,9 @@ class Watched:
     def __init__(self, folders: Folders, clock: HeldClock) -> None:
         self.folders = folders
         self.clock = clock
-        self.upkeep = Upkeep(folders=folders, clock=clock, keep_old_s=3600, changed=lambda: self._measured.set())
+        self.upkeep = Upkeep(
+            folders=folders, clock=clock, keep_old_s=3600, changed=lambda: self._measured.set(), steady=clock.steady
+        )
         self._measured = asyncio.Event()
 
     async def measured(self) -> Disk:
@@ -71,6 +73,36 @@ async def test_an_old_state_is_kept_for_its_time_and_then_removed(tmp_path: Path
         assert watched.folders.old_states() == {}
         assert disk.old_bytes < len(BLOCK) <= disk.state_bytes
         assert (watched.folders.object(Version(2)) / "block").read_bytes() == BLOCK
+
+
+@pytest.mark.parametrize("jump_s", [86400, -86400], ids=["forward", "back"])
+async def test_an_old_state_is_kept_for_its_time_whatever_the_clock_shows(tmp_path: Path, jump_s: float) -> None:
+    """What may have to be put back is not gone at once, nor on the disk for days."""
+    async with at_work(tmp_path) as watched:
+        write(watched.folders.object(Version(1)))
+        watched.folders.supersede(Version(1), watched.clock.now())
+        await watched.measured()
+        watched.clock.jump(jump_s)
+        watched.clock.move(3599)
+        await watched.measured()
+        assert len(watched.folders.old_states()) == 1
+        watched.clock.move(1)
+        await watched.measured()
+        assert watched.folders.old_states() == {}
+
+
+async def test_an_old_state_from_before_the_clock_was_put_back_is_kept_for_its_time_again(tmp_path: Path) -> None:
+    """The next agent cannot know how old it is; it is not kept until the clock has caught up."""
+    async with at_work(tmp_path) as watched:
+        write(watched.folders.object(Version(1)))
+        watched.folders.supersede(Version(1), NOON + timedelta(days=1))
+        await watched.measured()
+        watched.clock.move(3599)
+        await watched.measured()
+        assert len(watched.folders.old_states()) == 1
+        watched.clock.move(1)
+        await watched.measured()
+        assert watched.folders.old_states() == {}
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ looks at what is already there.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -54,6 +55,7 @@ class Executor:
         news: wakes who waits for a permit.
         learn: says what else there is to do meanwhile: a release to learn of, or an order.
         clock: for the instants that events carry.
+        steady: seconds that pass whatever is done to the clock: what lasts is measured by them.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Executor:
         news: News,
         learn: Callable[[journey.Journey], Awaitable[journey.Event | None]],
         clock: Clock,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._folders = folders
@@ -76,7 +79,11 @@ class Executor:
         self._news = news
         self._learn = learn
         self._clock = clock
-        self.transforms = Transforms(settings=settings, folders=folders, placement=placement, clock=clock)
+        self._steady = steady
+        #: In steady seconds, when this agent closed the object, and when it gave the port to which generation.
+        self._quiet_since: float | None = None
+        self._serving_since: tuple[int, float] | None = None
+        self.transforms = Transforms(settings=settings, folders=folders, placement=placement)
 
     async def run(self, command: journey.Command, at: journey.Journey) -> journey.Event:
         """Run `command` and return what happened.
@@ -248,6 +255,7 @@ class Executor:
     async def _quiesce(self, at: journey.Journey) -> journey.Event:
         host = self._processes.running.get(at.generation)
         if host is None:  # it died; nobody has the state open
+            self._quiet_since = self._steady()
             return journey.Quiesced(pid=0, at=self._clock.now())
         settings, waits_ms = self._settings, 0.0
         successor = self._folders.peer(at.ahead().generation)
@@ -259,6 +267,7 @@ class Executor:
             self._processes.forget(host)
         except FAILURES as error:  # one that is silent may still be writing: it is asked to serve again, not left
             return journey.QuiesceFailed(reason=reason_of(error), final=self._is_last(at))
+        self._quiet_since = self._steady() - waits_ms / 1000
         return journey.Quiesced(pid=host.pid, at=self._clock.now() - timedelta(milliseconds=waits_ms))
 
     async def _transform(self, release: Announcement, at: journey.Journey) -> journey.Event:
@@ -289,7 +298,8 @@ class Executor:
                 if at.phase.is_restart or not self._folders.answered(ahead.object_version).exists():
                     return journey.HandOverFailed(reason=reason_of(error), final=self._is_last(at))
                 await self._processes.wait_before_next()
-        serving_at = self._clock.now()
+        self._serving_since = (ahead.generation, self._steady())
+        serving_at = self._serving_at(at)
         await self._processes.replace(at.generation, ahead.generation)
         if host is None:  # it has answered calls and does not come back, which its probation will show
             return journey.HandedOver(pid=0, at=serving_at)
@@ -298,16 +308,14 @@ class Executor:
 
     async def _prove(self, at: journey.Journey) -> journey.Event:
         """Watch the new process; one that ends before it answered a call has failed, else one that does not stay."""
-        upgrade, ahead = at.under_way, at.ahead()
-        assert upgrade.serving_at is not None, at
+        ahead = at.ahead()
         version = ahead.object_version
-        until = upgrade.serving_at + timedelta(seconds=self._settings.probation_s)
+        until = self._steady() + self._probation_s(at)
         for ends in range(1, _ENDS_LIMIT + 1):
             host = self._processes.running.get(ahead.generation)
             if host is not None:
-                left_s = (until - self._clock.now()).total_seconds()
                 try:
-                    async with asyncio.timeout(min(max(left_s, 0.0), self._settings.probation_s)):
+                    async with asyncio.timeout(max(until - self._steady(), 0.0)):
                         await host.ended()
                 except TimeoutError:
                     return journey.Proven()
@@ -322,6 +330,26 @@ class Executor:
             "calls, the node stays with it: publish a release that is better"
         )
         return journey.Disproven(reason=reason, answered=True, final=True)
+
+    def _serving_at(self, at: journey.Journey) -> datetime:
+        """Return now, by the clock as it was when the pause began: a pause is as long as it was, and never negative."""
+        began = at.upgrade.quiesced_at if at.upgrade else None
+        if began is None:
+            return self._clock.now()
+        if self._quiet_since is None:  # an agent before this one closed the object
+            return max(began, self._clock.now())
+        return began + timedelta(seconds=self._steady() - self._quiet_since)
+
+    def _probation_s(self, at: journey.Journey) -> float:
+        """Return what is left of the probation; all of it at most, whatever was done to the clock."""
+        serving_at = at.under_way.serving_at
+        assert serving_at is not None, at
+        probation_s, ahead = self._settings.probation_s, at.ahead()
+        if self._serving_since is not None and self._serving_since[0] == ahead.generation:
+            lasted_s = self._steady() - self._serving_since[1]
+        else:  # an agent before this one gave the port over
+            lasted_s = (self._clock.now() - serving_at).total_seconds()
+        return min(max(probation_s - lasted_s, 0.0), probation_s)
 
     async def _resume(self, abandoned: Sequence[Version], at: journey.Journey) -> journey.Event:
         await self.transforms.cool()

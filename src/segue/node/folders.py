@@ -24,6 +24,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -175,10 +176,10 @@ class Folders:
                 found[path] = datetime.fromtimestamp(int(seconds), UTC)
         return found
 
-    def remove_old(self, before: datetime) -> None:
-        """Remove the superseded states that are kept since `before` or longer."""
+    def remove_old(self, paths: Container[Path]) -> None:
+        """Remove superseded states: those at `paths`, of `old_states`."""
         for path, since in self.old_states().items():
-            if since <= before:
+            if path in paths:
                 logger.info("%s is removed: it was kept since %s", path, since.isoformat())
                 self.discard(path)
 

@@ -3,7 +3,6 @@
 import asyncio
 
 from segue.journey import Journey, Transformed
-from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.model.progress import Progress
 from segue.model.release import Announcement
@@ -25,13 +24,11 @@ class Transforms:
         settings: the node's settings.
         folders: the node's places on disk.
         placement: says what each transform reads.
-        clock: says how old an old state is.
     """
 
-    def __init__(self, *, settings: NodeSettings, folders: Folders, placement: Placement, clock: Clock) -> None:
+    def __init__(self, *, settings: NodeSettings, folders: Folders, placement: Placement) -> None:
         self._folders = folders
         self._placement = placement
-        self._clock = clock
         self._reserve_mib = settings.disk_reserve_mib
         self._limits = TransformLimits(timeout_s=settings.transform_timeout_s, memory_mib=settings.transform_memory_mib)
         #: `{version that it makes: a transform's process that waits}`
@@ -51,7 +48,7 @@ class Transforms:
             ReleaseError, PeerError, OSError: as `warm_transform`; PeerError also if there is no room.
         """
         tasks = self._placement.transform_tasks(at)
-        await asyncio.to_thread(self._folders.remove_old, self._clock.now())  # one old state at a time
+        await asyncio.to_thread(self._folders.remove_old, self._folders.old_states())  # one old state at a time
         self._state_bytes = await asyncio.to_thread(self._check_disk, tasks[at.under_way.way[0].version])
         for version, task in list(tasks.items())[:_WARMED_LIMIT]:
             warmed = self._warmed.get(version)

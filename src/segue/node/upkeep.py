@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from pathlib import Path
 
 from segue.model.clock import Clock
 from segue.model.disk import Disk
@@ -23,16 +24,28 @@ class Upkeep:
 
     Args:
         folders: the node's places on disk.
-        clock: says how old an old state is.
+        clock: says how old an old state is that was there before.
         keep_old_s: seconds that one is kept.
         changed: is called when `disk` is new.
+        steady: seconds that pass whatever is done to the clock.
     """
 
-    def __init__(self, *, folders: Folders, clock: Clock, keep_old_s: float, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        folders: Folders,
+        clock: Clock,
+        keep_old_s: float,
+        changed: Callable[[], None],
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folders = folders
         self._clock = clock
-        self._keep = timedelta(seconds=keep_old_s)
+        self._keep_s = keep_old_s
         self._changed = changed
+        self._steady = steady
+        #: `{old state: when its time has come, in steady seconds}`
+        self._due: dict[Path, float] = {}
         self._look = asyncio.Event()
         #: What the node has on its disk; None until it was measured.
         self.disk: Disk | None = None
@@ -46,7 +59,7 @@ class Upkeep:
         while True:
             self._look.clear()
             try:
-                await asyncio.to_thread(self._folders.remove_old, self._clock.now() - self._keep)
+                await asyncio.to_thread(self.remove_due)
                 self.disk = await asyncio.to_thread(self.measure)
             except OSError as error:  # no reason for the agent to end: the node serves, and the next look may do
                 logger.error("the node's folder cannot be looked after: %s", error)
@@ -54,6 +67,18 @@ class Upkeep:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._rest_s()):
                     await self._look.wait()
+
+    def remove_due(self) -> None:
+        """Remove the old states whose time has come: it runs from when one is first seen, less what it is old by then.
+
+        One from before the clock was put back is not old, and none is older than it may be.
+        """
+        there, now, steady_s = self._folders.old_states(), self._clock.now(), self._steady()
+        for path, since in there.items():
+            age_s = min(max((now - since).total_seconds(), 0.0), self._keep_s)
+            self._due.setdefault(path, steady_s + self._keep_s - age_s)
+        self._due = {path: due for path, due in self._due.items() if path in there}
+        self._folders.remove_old({path for path, due in self._due.items() if due <= steady_s})
 
     def measure(self) -> Disk:
         """Return what the node has on its disk."""
@@ -68,6 +93,5 @@ class Upkeep:
 
     def _rest_s(self) -> float:
         """Return the seconds until there is something to do, which are some at least."""
-        now = self._clock.now()
-        dues = [(since + self._keep - now).total_seconds() for since in self._folders.old_states().values()]
-        return max(1.0, min([_MEASURE_S, *dues]))
+        steady_s = self._steady()
+        return max(1.0, min([_MEASURE_S, *(due - steady_s for due in self._due.values())]))
