@@ -25,7 +25,7 @@ from segue.node.orders import Done, Order, Orders, Refused, Restart, Retry
 from segue.node.placement import Placement
 from segue.node.plan import HandOver, HandOverMode
 from segue.node.processes import Processes
-from segue.node.reports import Condition, Reports, heartbeat
+from segue.node.reports import Condition, Reports, agent_row, heartbeat
 from segue.node.settings import NodeSettings
 from segue.node.supervisor import Supervisor
 from segue.node.upkeep import Upkeep
@@ -263,11 +263,15 @@ class Agent:
 
     async def _report(self, executor: Executor, processes: Processes) -> None:
         """Report to the upgrade server, now and then and whenever something happened."""
-        reachable = True
+        reachable, refused = True, False
         while True:
             try:
                 await self._report_once(executor, processes)
-                reachable = True
+                reachable, refused = True, False
+            except OperatorError as error:  # its numbers change, so it is said once
+                if not refused:
+                    logger.error("the upgrade server does not take this node's reports, and is asked again: %s", error)
+                refused = True
             except SegueError as error:
                 if reachable:
                     logger.warning("cannot report to the upgrade server, and tries on: %s", error)
@@ -291,6 +295,7 @@ class Agent:
             pid=serving.pid if serving else None,
             process_reports=gathered.reports,
             condition=self._condition(executor, processes),
+            agent=agent_row(self._folders.agent, self._settings.poll_s),
         )
         reply = await self._server.heartbeat(self._settings.system, self._settings.node_id, message)
         self._reports.arrived(gathered)

@@ -24,6 +24,7 @@ from segue.node.hosts import HostProcess
 from segue.node.news import News
 from segue.node.placement import Placement
 from segue.node.processes import FAILURES, Processes
+from segue.node.reports import agent_row
 from segue.node.requirements import install_requirements
 from segue.node.settings import NodeSettings
 from segue.node.transforms import Transforms
@@ -206,6 +207,7 @@ class Executor:
             from_version=command.from_version,
             to_version=command.to_version,
             avoided=command.avoided,
+            agent=agent_row(self._folders.agent, self._settings.poll_s),
         )
         said = ""
         while True:

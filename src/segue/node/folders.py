@@ -1,6 +1,8 @@
 """What a node keeps on disk, and where.
 
     STATE/node.json                whose folder this is
+    STATE/starts.json              the folder's own name, and how many agents have begun on it
+    STATE/lock                     held by the agent that has the folder; its process
     STATE/journal.jsonl            what happened to the node
     STATE/releases/HASH/           unpacked bundles
     STATE/states/N/object/         the persistent state of version N's object
@@ -33,6 +35,7 @@ from pathlib import Path
 from segue.errors import OperatorError
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.node.control import peer_pid
+from segue.node.runs import begin_run
 from segue.release.durable import make_folder, sync_path
 
 logger = logging.getLogger(__name__)
@@ -66,7 +69,7 @@ class Folders:
         try:
             for name in ("releases", "states", "old", "future", "making", "usage"):
                 make_folder(self.root / name)
-            self._lock = (self.root / "lock").open("w")
+            self._lock = (self.root / "lock").open("a+")
         except OSError as error:
             raise OperatorError(
                 f"state folder {state}: {error.strerror}; give one with --state that can be written"
@@ -74,6 +77,8 @@ class Folders:
         try:
             self._hold()
             self._claim(identity)
+            #: Which agent has claimed them.
+            self.agent = begin_run(self.root)
             for left_by_a_crash in self.making.iterdir():
                 _remove(left_by_a_crash)
             self.run = _run_folder_in_use(self.root) or _run_folder(self.root)
@@ -194,9 +199,15 @@ class Folders:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self._lock.seek(0)
             raise OperatorError(
-                f"state folder {self.root} is in use by another agent: end it, or give this node a folder of its own"
+                f"state folder {self.root} is in use by another agent (process {self._lock.read().strip()}): "
+                "end it, or give this node a folder of its own with --state"
             ) from None
+        with suppress(OSError):  # a full disk: then nobody is told who has it
+            self._lock.truncate(0)
+            self._lock.write(f"{os.getpid()}\n")
+            self._lock.flush()
 
     def _show_run(self) -> None:
         """Have a link lead to the sockets: commands may run with another environment, as another user."""

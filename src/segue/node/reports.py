@@ -16,8 +16,9 @@ from segue.model.disk import Disk
 from segue.model.ids import Version
 from segue.model.progress import Progress
 from segue.model.usage import OTHERS
+from segue.node.runs import Run
 from segue.node.settings import NodeSettings
-from segue.wire.messages import AMOUNT_LIMIT, DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
+from segue.wire.messages import AMOUNT_LIMIT, AgentRow, DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +144,7 @@ def heartbeat(
     pid: int | None,
     process_reports: Iterable[dict[str, Any]],
     condition: Condition = _PLAIN,
+    agent: AgentRow | None = None,
 ) -> Heartbeat:
     """Put together what the node says of itself.
 
@@ -152,6 +154,7 @@ def heartbeat(
         pid: the process that serves, if one does.
         process_reports: what the node's processes said last, those that have ended included.
         condition: how it is otherwise.
+        agent: which agent it is that reports.
     """
     progress, disk = condition.progress, condition.disk
     reports = list(process_reports)
@@ -178,7 +181,13 @@ def heartbeat(
         waits_for_operator=condition.waits_for_operator,
         crashes=condition.crashes,
         disk=DiskRow(**asdict(disk)) if disk else None,
+        agent=agent,
     )
+
+
+def agent_row(run: Run, report_s: float) -> AgentRow:
+    """Say which agent it is that reports, every `report_s` seconds at least."""
+    return AgentRow(folder=run.folder, starts=run.starts, run=run.run, report_s=report_s)
 
 
 def _progress_row(progress: Progress) -> ProgressRow:
