@@ -375,6 +375,19 @@ def test_an_attempt_that_was_given_up_begins_anew_when_it_is_learned_anew(servin
     assert [future.install_ms for future in at.futures] == [2.0, 3.0]
 
 
+def test_releases_that_fail_in_turns_are_counted_each(serving: j.Journey, release: Release) -> None:
+    """Else a node whose releases fail in turns tries them for ever."""
+    at = through(serving, *learn(release(2)))
+    for count in (1, 2, 3):
+        at = through(at, j.Learned(release=release(3)), j.FetchFailed(reason="it broke", final=False))
+        assert (at.failures_of(release(2)), at.failures_of(release(3)), at.failures) == (count - 1, count, count)
+        at = through(at, *attempt()[:2], j.QuiesceFailed(reason="busy"), j.Resumed(), j.PermitReturned())
+        assert (at.failures_of(release(2)), at.failures_of(release(3)), at.failures) == (count, count, count)
+        at = through(at, j.Learned(release=release(2)), j.Fetched(), j.FutureInstalled(took_ms=0))
+    at = through(at, *attempt())
+    assert (at.version, at.failures_of(release(2)), at.failures_of(release(3))) == (2, 0, 0)
+
+
 @STEADY
 @given(data=st.data())
 def test_a_rejected_release_is_never_wanted_again(walks: Walks, data: DataObject) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from segue.journey import events as on
 from segue.journey.state import Future, Journey, Phase, Upgrade
-from segue.model.ids import Version
+from segue.model.ids import ContentHash, Version
 from segue.model.release import Announcement
 
 
@@ -58,6 +58,7 @@ def first_started(journey: Journey, event: on.FirstStarted) -> Journey:
         learning=(),
         failed=None,
         failures=0,
+        others=(),
     )
 
 
@@ -76,7 +77,7 @@ def carried(journey: Journey, event: on.Carried) -> Journey:  # noqa: ARG001 - r
     """Note that the version is answered by what is there."""
     release = journey.learnt
     if not journey.futures:
-        return replace(journey, learning=(), carried=(*journey.carried, release), failed=None, failures=0)
+        return replace(journey, learning=(), carried=(*journey.carried, release), failed=None, failures=0, others=())
     return _attempt(replace(journey, learning=(), futures=(*journey.futures, Future(release=release, install_ms=None))))
 
 
@@ -127,7 +128,13 @@ def committed(journey: Journey, event: on.Committed) -> Journey:  # noqa: ARG001
     if upgrade.failure is not None:  # it has failed its probation, and there was no way back
         return replace(ahead, completed=(*journey.completed, upgrade))
     return replace(
-        ahead, completed=(*journey.completed, upgrade), failure=None, failure_details="", failed=None, failures=0
+        ahead,
+        completed=(*journey.completed, upgrade),
+        failure=None,
+        failure_details="",
+        failed=None,
+        failures=0,
+        others=(),
     )
 
 
@@ -143,8 +150,19 @@ def permit_returned(journey: Journey, event: on.PermitReturned) -> Journey:  # n
 
 
 def _count(journey: Journey, release: Announcement) -> Journey:
-    """Count a failure of `release`, and begin with one if the last was of another."""
-    return replace(journey, failed=release.sha256, failures=journey.failures_of(release) + 1)
+    """Count a failure of `release`; two that fail in turns are counted each by itself, and end both."""
+    return replace(
+        journey,
+        failed=release.sha256,
+        failures=journey.failures_of(release) + 1,
+        others=tuple((one, count) for one, count in _counted(journey) if one != release.sha256),
+    )
+
+
+def _counted(journey: Journey) -> tuple[tuple[ContentHash, int], ...]:
+    """Return the counts of all releases that failed, that of the last one included."""
+    last = ((journey.failed, journey.failures),) if journey.failed is not None else ()
+    return (*(row for row in journey.others if row[0] != journey.failed), *last)
 
 
 def restarted(journey: Journey, event: on.HandedOver) -> Journey:  # noqa: ARG001 - rows have one signature
@@ -159,7 +177,7 @@ def not_restarted(journey: Journey, event: Any) -> Journey:
 
 def retry(journey: Journey, event: on.RetryOrdered) -> Journey:  # noqa: ARG001 - rows have one signature
     """Forget what was given up."""
-    return _attempt(replace(journey, rejected=frozenset(), failed=None, failures=0))
+    return _attempt(replace(journey, rejected=frozenset(), failed=None, failures=0, others=()))
 
 
 def fail(journey: Journey, event: Any) -> Journey:
@@ -212,6 +230,7 @@ def future_lost(journey: Journey, event: on.FutureLost) -> Journey:
             failure_details="",
             failed=None,
             failures=journey.failures + 1,
+            others=_counted(journey),
         )
     )
 

@@ -127,7 +127,8 @@ class Journey:
         failure: why the last attempt ended without success, for the operator.
         failure_details: the traceback behind it, if there was one; it may be long.
         failed: which release that attempt was to; None for none, or all.
-        failures: how many attempts failed, one after the other, that were to it.
+        failures: how many attempts failed that were to it, since one succeeded.
+        others: `(release, how many attempts to it failed since then)` for the releases that failed before that one.
         completed: the upgrades that this node has committed, oldest first.
         generation: the number of the node's process: each hand-over of the port adds one.
     """
@@ -145,6 +146,7 @@ class Journey:
     failure_details: str = ""
     failed: ContentHash | None = None
     failures: int = 0
+    others: tuple[tuple[ContentHash, int], ...] = ()
     completed: tuple[Upgrade, ...] = ()
 
     @property
@@ -229,8 +231,8 @@ class Journey:
         return stuck and self.phase is Phase.SERVING
 
     def failures_of(self, release: Announcement) -> int:
-        """Return how often in a row it was tried to get to `release`, and was not possible."""
-        return self.failures if self.failed == release.sha256 else 0
+        """Return how often it was tried to get to `release`, and was not possible, since an attempt succeeded."""
+        return self.failures if self.failed == release.sha256 else dict(self.others).get(release.sha256, 0)
 
     def ahead(self) -> "Journey":
         """Return the node as it will be once what is under way is done: an upgrade, else a restart."""
