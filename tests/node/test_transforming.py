@@ -270,6 +270,34 @@ async def test_progress_is_told(task: MakeTask, tmp_path: Path) -> None:
     assert len(told) < 500
 
 
+@pytest.mark.parametrize("body", ["pass", "raise ValueError('no')", "os._exit(0)"])
+async def test_no_group_is_signalled_whose_id_may_be_anothers(
+    body: str, task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ended keeps its id until it is reaped; after that, the id is that of whoever gets it next."""
+    signalled: list[bool] = []
+    killpg = os.killpg
+
+    def watched(group: int, number: int) -> None:
+        signalled.append(Path(f"/proc/{group}").exists())
+        killpg(group, number)
+
+    monkeypatch.setattr(os, "killpg", watched)
+    with suppress(ReleaseError):
+        await run(task(body), tmp_path)
+    assert signalled == [True]
+
+
+async def test_no_transform_fails_for_how_it_counts(task: MakeTask, tmp_path: Path) -> None:
+    """A share of nothing is no number; neither that nor more than all there is may cost a node its upgrade."""
+    told: list[Progress] = []
+    body = "context.progress(items_done=float('nan'), items_total=float('inf'), bytes_done=-1, bytes_total=2.5)"
+    await run_transform(
+        task(body), making=tmp_path / "making", states=tmp_path / "states", limits=LIMITS, on_progress=told.append
+    )
+    assert told[-1] == Progress(items_done=0, items_total=None, bytes_done=0, bytes_total=2)
+
+
 async def test_a_process_that_was_started_early_waits_for_its_order(task: MakeTask, tmp_path: Path) -> None:
     """What was imported is what runs, and the old state and the simulation's may come later."""
     making = task("(new / 'found').write_text((context.simulation / 'note').read_text())")

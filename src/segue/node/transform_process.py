@@ -5,8 +5,10 @@ import functools
 import json
 import logging
 import os
+import select
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -79,7 +81,8 @@ class TransformProcess:
         self.task = task
         self.work = Path(tempfile.mkdtemp(prefix=f"{task.version}-", dir=making))
         self._limits = limits
-        self._process: asyncio.subprocess.Process | None = None
+        #: Reaped by us alone, and when its group is gone: until then its id, which is the group's, is nobody else's.
+        self._process: subprocess.Popen[bytes] | None = None
         self._gone = -1
         self._tail, self._line = b"", b""
         self._pipes: Sequence[_Pipe] = ()
@@ -90,7 +93,7 @@ class TransformProcess:
     @property
     def alive(self) -> bool:
         """True if it waits for its order."""
-        return self._ready.is_set() and self._process is not None and self._process.returncode is None
+        return self._ready.is_set() and self._gone >= 0 and not _is_gone(self._gone)
 
     @property
     def pid(self) -> int:
@@ -109,21 +112,13 @@ class TransformProcess:
         out, err = _Pipe(self._take_line), _Pipe(self._keep)
         self._pipes = (out, err)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "segue.release.transform",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=out.far_end,
-                stderr=err.far_end,
-                start_new_session=True,
-            )
+            self._process = _spawn(out, err)
         finally:
             out.close_far_end()
             err.close_far_end()
         self._gone = os.pidfd_open(self._process.pid)
         task = self.task
-        await self._give(
+        self._give(
             {
                 "release": str(task.release),
                 "version": task.version,
@@ -165,7 +160,7 @@ class TransformProcess:
         simulation = str(task.simulation) if task.simulation else None
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                await self._give({"old": str(task.old), "simulation": simulation})
+                self._give({"old": str(task.old), "simulation": simulation})
                 await ended(self._gone)
         except TimeoutError:
             raise self._too_slow("do its work") from None
@@ -185,20 +180,29 @@ class TransformProcess:
             self._gone = -1
         shutil.rmtree(self.work, ignore_errors=True)
 
-    async def _give(self, order: dict[str, Any]) -> None:
+    def _give(self, order: dict[str, Any]) -> None:
+        """Give it an order: one of the two, which a pipe has room for together."""
         assert self._process is not None
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
         with suppress(ConnectionError):  # it ended: its status says more
-            await self._process.stdin.drain()
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
 
     async def _kill(self) -> int:
-        """End all of its process group, and return its exit status."""
-        if self._process is None:
+        """End all of its process group, and return its exit status. Safe to call again."""
+        process = self._process
+        if process is None:
             return 0
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        return await self._process.wait()
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            if self._gone >= 0:
+                await ended(self._gone)
+            process.wait()
+            assert process.stdin is not None
+            with suppress(ConnectionError):  # an order that it did not take
+                process.stdin.close()
+        assert process.returncode is not None
+        return process.returncode
 
     def _too_slow(self, what: str) -> ReleaseError:
         return ReleaseError(
@@ -304,6 +308,24 @@ class _Pipe:
             return False
         self._take(data)
         return True
+
+
+def _spawn(out: "_Pipe", err: "_Pipe") -> subprocess.Popen[bytes]:
+    # Not asyncio's, which reaps a process as soon as that has ended.
+    return subprocess.Popen(
+        (sys.executable, "-m", "segue.release.transform"),
+        stdin=subprocess.PIPE,
+        stdout=out.far_end,
+        stderr=err.far_end,
+        start_new_session=True,
+    )
+
+
+def _is_gone(descriptor: int) -> bool:
+    """Say whether the process of this pidfd has ended."""
+    look = select.poll()
+    look.register(descriptor, select.POLLIN)
+    return bool(look.poll(0))
 
 
 @functools.cache
