@@ -73,13 +73,13 @@ def read_addresses(texts: tuple[str, ...]) -> tuple[Address, ...]:
     if not texts:
         raise OperatorError("a node without an address: give one with --listen, such as 127.0.0.1:9001")
     found: dict[object, str] = {}
-    for text in texts:
-        address = read_address(text)
+    addresses = tuple(read_address(text) for text in texts)
+    for text, address in zip(texts, addresses, strict=True):
         same = ("", address.port) if isinstance(address, TcpAddress) and address.host in _WILDCARDS else address
         if same in found:
             raise OperatorError(f"addresses {found[same]} and {text} are the same: give it once")
         found[same] = text
-    return tuple(read_address(text) for text in texts)
+    return addresses
 
 
 def split_address(address: str) -> tuple[str, int]:

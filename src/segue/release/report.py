@@ -5,6 +5,7 @@
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -71,13 +72,18 @@ class Report:
         self.say(
             "progress",
             items_done=_count(self._items_done),
-            items_total=None if self._items_total is None else _count(self._items_total),
+            items_total=_total(self._items_total),
             bytes_done=_count(self._bytes_done),
-            bytes_total=None if self._bytes_total is None else _count(self._bytes_total),
+            bytes_total=_total(self._bytes_total),
             elapsed_s=self._clock() - self._began_s,
         )
 
 
 def _count(number: float) -> int:
     """Return what an author counted as a whole number from 0: no transform fails for how it counts."""
-    return max(0, int(number))
+    return max(0, int(number)) if math.isfinite(number) else 0
+
+
+def _total(number: float | None) -> int | None:
+    """Return how much an author said there is; None if that is no number, as what a division by nothing leaves."""
+    return None if number is None or not math.isfinite(number) else _count(number)
