@@ -120,7 +120,7 @@ class Rollouts:
             node = self._nodes.get(waiting.node)
             if (
                 node is not None
-                and now - waiting.last_asked_at < timedelta(seconds=LAPSE_S)
+                and abs(now - waiting.last_asked_at) < timedelta(seconds=LAPSE_S)
                 and node.version == waiting.from_version
                 and node.said.class_name == waiting.class_name == self._class_name
             ):
