@@ -25,6 +25,7 @@ def test_every_operation_is_described(app: FastAPI) -> None:
         (path, operation) for path, methods in app.openapi()["paths"].items() for operation in methods.values()
     ]
     assert sorted(operation["operationId"] for _, operation in operations) == [
+        "act",
         "ask_for_permit",
         "fetch_bundle",
         "list_releases",

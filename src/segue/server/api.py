@@ -18,6 +18,7 @@ from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN, ContentHash, Nod
 from segue.server.admission import ask_permit, return_permit
 from segue.server.bundles import BundleFolder
 from segue.server.hearing import check_report
+from segue.server.node_orders import OrdersForNodes
 from segue.server.publication import notice_of, publish
 from segue.server.refusals import NotThereError
 from segue.server.status import status_of
@@ -104,12 +105,14 @@ class Endpoints:
         store: the upgrade database.
         bundles: where bundles are kept.
         clock: the server's time; all times in the database are its.
+        orders: what operators ordered the nodes to do.
     """
 
-    def __init__(self, store: Store, bundles: BundleFolder, clock: Clock) -> None:
+    def __init__(self, store: Store, bundles: BundleFolder, clock: Clock, orders: OrdersForNodes) -> None:
         self._store = store
         self._bundles = bundles
         self._clock = clock
+        self._orders = orders
 
     def publish_release(
         self, bundle: Annotated[bytes, Depends(_body)], sha256: SentHash, response: Response
@@ -153,7 +156,9 @@ class Endpoints:
             said=said.model_copy(update={"usage": ()}),
             last_seen=self._clock.now(),
         )
-        return HeartbeatReply(newest=self._store.hear(system, record, said.usage, check_report))
+        newest = self._store.hear(system, record, said.usage, check_report)
+        orders = self._orders.of(system)
+        return HeartbeatReply(newest=newest, oldest=orders.oldest, retry=orders.retries.get(node))
 
     def ask_for_permit(self, system: System, node: NodeName, request: PermitRequest) -> PermitAnswer:
         """Ask whether a node may go away for its upgrade now, and how far.
@@ -191,8 +196,7 @@ def router_of(endpoints: Endpoints) -> APIRouter:
     router = APIRouter(prefix="/v1", route_class=LimitedRoute)
 
     def add(method: str, path: str, handler: Callable[..., Any], summary: str, *refused: int, **more: Any) -> None:
-        responses: _Responses = {status: _refusal(status) for status in sorted({*refused, 422, 500, 503})}
-        responses |= more.pop("responses", {})
+        responses = responses_of(*refused) | more.pop("responses", {})
         name = handler.__name__
         router.add_api_route(
             path, handler, methods=[method], operation_id=name, summary=summary, responses=responses, **more
@@ -217,8 +221,9 @@ def router_of(endpoints: Endpoints) -> APIRouter:
     return router
 
 
-def _refusal(status: int) -> dict[str, Any]:
-    return {"model": Refusal, "description": _REFUSED[status]}
+def responses_of(*refused: int) -> dict[int | str, dict[str, Any]]:
+    """Return what a route may refuse with, as OpenAPI has it: `refused`, and what any route may."""
+    return {status: {"model": Refusal, "description": _REFUSED[status]} for status in sorted({*refused, 422, 500, 503})}
 
 
 def _unknown_system(system: SystemName) -> NotThereError:

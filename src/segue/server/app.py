@@ -15,6 +15,8 @@ from segue.errors import OperatorError, SegueError
 from segue.model.clock import Clock, SystemClock
 from segue.server.api import Endpoints, router_of
 from segue.server.bundles import BundleFolder
+from segue.server.node_orders import OrdersForNodes
+from segue.server.operator_api import OperatorEndpoints, operator_router_of
 from segue.server.refusals import refusal_of, wrong_fields
 from segue.server.sql import SqlStore
 from segue.server.store import Store
@@ -47,7 +49,9 @@ def create_app(store: Store, bundles: BundleFolder, clock: Clock, *, limit_bytes
         redoc_url=None,
     )
     app.state.limit_bytes = limit_bytes
-    app.include_router(router_of(Endpoints(store, bundles, clock)))
+    orders = OrdersForNodes(store, clock)
+    app.include_router(router_of(Endpoints(store, bundles, clock, orders)))
+    app.include_router(operator_router_of(OperatorEndpoints(store, clock, orders)))
     app.add_exception_handler(SegueError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_http)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
+from segue.model.hand import Action, Deed
 from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
 from segue.server.store import (
     Ask,
+    CallerSum,
     Close,
+    Deeds,
     Granted,
     Greet,
     Held,
@@ -25,6 +28,8 @@ from segue.server.store import (
     Verdict,
     ended,
     welcome,
+    forgotten,
+    present,
 )
 from segue.wire.messages import UsageRow
 
@@ -41,6 +46,7 @@ class _System:
     asks: dict[NodeId, Ask] = field(default_factory=dict)
     #: {(node, incarnation, kind): (count, when it last grew)}
     usage: dict[tuple[NodeId, str, _Kind], tuple[int, datetime]] = field(default_factory=dict)
+    actions: list[Action] = field(default_factory=list)
 
 
 class MemoryStore:
@@ -147,9 +153,45 @@ class MemoryStore:
         return Picture(
             system=system,
             releases=tuple(known.releases),
-            nodes=tuple(sorted(known.nodes.values(), key=lambda node: node.id)),
+            nodes=present(sorted(known.nodes.values(), key=lambda node: node.id), known.actions),
             permits=tuple(sorted(known.permits.values(), key=lambda permit: (permit.granted_at, permit.id))),
             asks=tuple(sorted(known.asks.values(), key=lambda ask: (ask.asked_at, ask.node))),
+            actions=tuple(known.actions),
+        )
+
+    def act(self, system: SystemName, judge: Deeds) -> Action:
+        """Let `judge` say what an operator does to the system as it is, and keep that."""
+        with self._lock:
+            known = self._system(system)
+            action = judge(self._picture(system))
+            known.actions.append(action)
+            if action.deed is Deed.FORGET and action.node is not None:
+                known.asks.pop(action.node, None)
+                for held in [one for one in known.permits.values() if one.node == action.node]:
+                    if held.returned_at is None:
+                        known.permits[held.id] = forgotten(held, action)
+            return action
+
+    def actions_of(self, system: SystemName) -> tuple[Action, ...]:
+        """Return what operators did to `system`, oldest first."""
+        with self._lock:
+            return tuple(self._system(system).actions)
+
+    def callers_of(self, system: SystemName) -> tuple[CallerSum, ...]:
+        """Return who called in `system` with which version, in the order of the fields."""
+        sums: Counter[tuple[int, str, bool]] = Counter()
+        last: dict[tuple[int, str, bool], datetime] = {}
+        with self._lock:
+            for (_node, _incarnation, kind), (count, last_at) in self._system(system).usage.items():
+                _, version, caller, _, _, from_node, _ = kind
+                sums[version, caller, from_node] += count
+                last[version, caller, from_node] = max(last_at, last.get((version, caller, from_node), last_at))
+        return tuple(
+            CallerSum(
+                caller_version=Version(version), caller=caller, from_node=from_node, count=count, last_at=last[key]
+            )
+            for key, count in sorted(sums.items())
+            for version, caller, from_node in (key,)
         )
 
     def __repr__(self) -> str:

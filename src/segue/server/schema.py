@@ -6,12 +6,13 @@ from typing import Any
 from sqlalchemy import DateTime, Dialect, ForeignKeyConstraint, Index, MetaData, String, Text, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.store import Ask, NodeRecord, Permit, Release
 from segue.wire.messages import Heartbeat
 
 #: Kept in the database, so that a server does not write into one that another schema made.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -169,3 +170,30 @@ class CallsRow(Base):
     count: Mapped[int]
     last_at: Mapped[datetime]
     __table_args__ = (ForeignKeyConstraint(["system", "node"], ["nodes.system", "nodes.id"]),)
+
+
+class ActionRow(Base):
+    """What an operator did; rows are added, and never changed."""
+
+    __tablename__ = "actions"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    system: Mapped[str] = mapped_column(index=True)
+    deed: Mapped[str]
+    at: Mapped[datetime]
+    who: Mapped[str]
+    why: Mapped[str]
+    version: Mapped[int | None]
+    node: Mapped[str | None]
+    gate: Mapped[str | None]
+
+    def fact(self) -> Action:
+        """Return what the row says."""
+        return Action(
+            deed=Deed(self.deed),
+            at=self.at,
+            who=self.who,
+            why=self.why,
+            version=Version(self.version) if self.version else None,
+            node=NodeId(self.node) if self.node else None,
+            gate=self.gate,
+        )

@@ -14,11 +14,14 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 
 from segue.errors import OperatorError, PeerError
+from segue.model.hand import Action, Deed
 from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
-from segue.server.schema import SCHEMA_VERSION, AskRow, Base, CallsRow, NodeRow, PermitRow, ReleaseRow
+from segue.server.schema import SCHEMA_VERSION, ActionRow, AskRow, Base, CallsRow, NodeRow, PermitRow, ReleaseRow
 from segue.server.store import (
+    CallerSum,
     Close,
+    Deeds,
     Granted,
     Greet,
     Held,
@@ -31,6 +34,8 @@ from segue.server.store import (
     Verdict,
     ended,
     welcome,
+    forgotten,
+    present,
 )
 from segue.wire.messages import UsageRow
 
@@ -41,6 +46,11 @@ BUSY_TIMEOUT_S = 5.0
 CONNECTIONS = 48
 
 _HALF_BITS = 32
+#: SQLite refuses a sum beyond 63 bits, and would then have no status for anybody: the halves stay far below.
+_SUM_IN_HALVES = (
+    func.sum(CallsRow.count.bitwise_rshift(_HALF_BITS)),
+    func.sum(CallsRow.count.bitwise_and((1 << _HALF_BITS) - 1)),
+)
 _CALLS_COLUMNS = set(CallsRow.__table__.c.keys()) - {"system", "node", "last_at"}
 
 
@@ -147,13 +157,8 @@ class SqlStore:
             CallsRow.from_node,
             CallsRow.outcome,
         )
-        # SQLite refuses a sum beyond 63 bits, and would then have no status for anybody: the halves stay far below.
-        halves = (
-            func.sum(CallsRow.count.bitwise_rshift(_HALF_BITS)),
-            func.sum(CallsRow.count.bitwise_and((1 << _HALF_BITS) - 1)),
-        )
         sums = (
-            select(*kind, *halves, func.max(CallsRow.last_at))
+            select(*kind, *_SUM_IN_HALVES, func.max(CallsRow.last_at))
             .where(CallsRow.system == system)
             .group_by(*kind)
             .order_by(*kind)
@@ -185,6 +190,46 @@ class SqlStore:
                     low,
                     last_at,
                 ) in session.execute(sums)
+            )
+
+    def act(self, system: SystemName, judge: Deeds) -> Action:
+        """Let `judge` say what an operator does to the system as it is, and keep that, in one transaction."""
+        with self._writing() as session:
+            action = judge(_picture(session, system))
+            session.add(ActionRow(system=system, **asdict(action)))
+            if action.deed is Deed.FORGET:
+                waiting = select(AskRow).where(AskRow.system == system, AskRow.node == action.node)
+                for ask in session.scalars(waiting):
+                    session.delete(ask)
+                held = select(PermitRow).where(
+                    PermitRow.system == system, PermitRow.node == action.node, PermitRow.returned_at.is_(None)
+                )
+                for row in session.scalars(held):
+                    closed = forgotten(row.fact(), action)
+                    row.returned_at, row.failure = closed.returned_at, closed.failure
+            return action
+
+    def actions_of(self, system: SystemName) -> tuple[Action, ...]:
+        """Return what operators did to `system`, oldest first."""
+        with self._session(self._engine) as session:
+            return _actions(session, system)
+
+    def callers_of(self, system: SystemName) -> tuple[CallerSum, ...]:
+        """Return who called in `system` with which version, in the order of the fields."""
+        kind = (CallsRow.caller_version, CallsRow.caller, CallsRow.from_node)
+        latest = func.max(CallsRow.last_at)
+        sums = select(*kind, *_SUM_IN_HALVES, latest).where(CallsRow.system == system).group_by(*kind)
+        with self._session(self._engine) as session:
+            # Sorted here, as each database has an order of its own for text.
+            return tuple(
+                CallerSum(
+                    caller_version=Version(version),
+                    caller=caller,
+                    from_node=from_node,
+                    count=(int(high) << _HALF_BITS) + int(low),
+                    last_at=last_at,
+                )
+                for version, caller, from_node, high, low, last_at in sorted(map(tuple, session.execute(sums)))
             )
 
     def _prepare(self) -> None:
@@ -315,15 +360,22 @@ def _picture(session: Session, system: SystemName) -> Picture:
         select(PermitRow).where(PermitRow.system == system).order_by(PermitRow.granted_at, PermitRow.id)
     )
     asks = session.scalars(select(AskRow).where(AskRow.system == system).order_by(AskRow.asked_at, AskRow.node))
+    actions = _actions(session, system)
     return Picture(
         system=system,
         releases=_history(session, system),
-        nodes=tuple(row.fact() for row in nodes),
+        nodes=present((row.fact() for row in nodes), actions),
         permits=tuple(row.fact() for row in permits),
         asks=tuple(row.fact() for row in asks),
+        actions=actions,
     )
 
 
 def _history(session: Session, system: SystemName) -> tuple[Release, ...]:
     rows = session.scalars(select(ReleaseRow).where(ReleaseRow.system == system).order_by(ReleaseRow.version))
+    return tuple(row.fact() for row in rows)
+
+
+def _actions(session: Session, system: SystemName) -> tuple[Action, ...]:
+    rows = session.scalars(select(ActionRow).where(ActionRow.system == system).order_by(ActionRow.id))
     return tuple(row.fact() for row in rows)

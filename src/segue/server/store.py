@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from segue.model.hand import Action
+from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
 from segue.wire.messages import Heartbeat, UsageRow
@@ -149,6 +149,25 @@ class UsageSum:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallerSum:
+    """Calls of one caller in one version, summed over all that answered.
+
+    Attributes:
+        caller_version: what the caller spoke.
+        caller: the caller's own name, the node's id or the host that the calls came from.
+        from_node: whether the caller was a node.
+        count: how many.
+        last_at: when the last of them was reported (UTC).
+    """
+
+    caller_version: Version
+    caller: str
+    from_node: bool
+    count: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A system as the database knows it at one moment.
 
@@ -227,6 +246,21 @@ def ended(permit: Permit, why: str, at: datetime) -> Permit:
     return replace(permit, returned_at=at, failure=why)
 
 
+#: Says what becomes of an operator's order, likewise inside the transaction: what it raises undoes all.
+Deeds: TypeAlias = Callable[[Picture], Action]
+
+
+def present(nodes: Iterable[NodeRecord], actions: Iterable[Action]) -> tuple[NodeRecord, ...]:
+    """Leave out the nodes that an operator had forgotten and that have not spoken since; of `actions`, all count."""
+    forgotten = {action.node: action.at for action in actions if action.deed is Deed.FORGET}
+    return tuple(node for node in nodes if node.id not in forgotten or node.last_seen > forgotten[node.id])
+
+
+def forgotten(held: Permit, action: Action) -> Permit:
+    """Return the permit of a node that is forgotten as it is kept: the node may come back, and try again."""
+    return replace(held, returned_at=action.at, failure=f"the node was forgotten by {action.who}")
+
+
 class Store(Protocol):
     """Keeps what the upgrade server knows. Any thread may call; two calls never interleave.
 
@@ -298,4 +332,30 @@ class Store(Protocol):
 
     def usage_of(self, system: SystemName) -> tuple[UsageSum, ...]:
         """Return the calls that were answered in `system`, in the order of the fields."""
+        ...
+
+    def act(self, system: SystemName, judge: Deeds) -> Action:
+        """Let `judge` say what an operator does to the system as it is, and keep that, in one transaction.
+
+        A node that is forgotten is no longer of the picture until it speaks again. The permit that it holds is closed,
+        and it waits for none.
+
+        Args:
+            system: which.
+            judge: is shown the whole system.
+
+        Returns:
+            What `judge` returned.
+
+        Raises:
+            Exception: whatever `judge` raises.
+        """
+        ...
+
+    def actions_of(self, system: SystemName) -> tuple[Action, ...]:
+        """Return what operators did to `system`, oldest first."""
+        ...
+
+    def callers_of(self, system: SystemName) -> tuple[CallerSum, ...]:
+        """Return who called in `system` with which version, in the order of the fields."""
         ...

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
+from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.memory import MemoryStore
 from segue.server.store import Ask, Granted, Held, Judge, NodeRecord, NotYet, Permit, Picture, Release, Store, Verdict
@@ -96,6 +97,16 @@ HEARTBEATS: SearchStrategy[Heartbeat] = st.builds(
     waits_for_operator=st.booleans(),
     crashes=st.integers(0, 9),
     disk=st.none() | DISKS,
+)
+ACTIONS: SearchStrategy[Action] = st.builds(
+    Action,
+    deed=st.sampled_from(Deed),
+    at=TIMES,
+    who=TEXTS,
+    why=TEXTS,
+    version=st.none() | VERSIONS,
+    node=st.none() | NODES,
+    gate=st.none() | TEXTS.filter(bool),
 )
 
 
@@ -214,6 +225,37 @@ class _StoreAgreement(RuleBasedStateMachine):
         returned = [store.give_back(system, node, permit, close) for store in (self.store, self.model)]
         assert returned[0] == returned[1]
 
+    @rule(system=SYSTEMS, action=ACTIONS)
+    def act(self, system: SystemName, action: Action) -> None:
+        """Whoever decides is shown the same by both; a node that is forgotten is gone until it speaks again."""
+        shown: list[Picture] = []
+
+        def judge(picture: Picture) -> Action:
+            shown.append(picture)
+            return action
+
+        self.systems.add(system)
+        assert self.store.act(system, judge) == self.model.act(system, judge) == action
+        assert shown[0] == shown[1]
+        assert self.store.actions_of(system) == (*shown[0].actions, action)
+        after = self.store.picture_of(system)
+        if action.deed is Deed.FORGET and action.node is not None:
+            assert [node.id for node in after.nodes if node.id == action.node and node.last_seen <= action.at] == []
+            assert not [held for held in after.permits if held.node == action.node and held.returned_at is None]
+            assert action.node not in [ask.node for ask in after.asks]
+
+    @rule(system=SYSTEMS)
+    def act_by_a_judge_that_raises(self, system: SystemName) -> None:
+        def judge(picture: Picture) -> Action:
+            raise JudgeFailedError(picture.system)
+
+        for store in (self.store, self.model):
+            try:
+                store.act(system, judge)
+            except JudgeFailedError:
+                continue
+            raise AssertionError(f"{store!r} swallowed what its judge raised")
+
     @invariant()
     def agree(self) -> None:
         """Compare pictures after every step: what a step does wrongly is seen at that step."""
@@ -226,6 +268,7 @@ class _StoreAgreement(RuleBasedStateMachine):
         try:
             for system in (*self.systems, SystemName("unheard-of")):
                 assert self.store.usage_of(system) == self.model.usage_of(system)
+                assert self.store.callers_of(system) == self.model.callers_of(system)
                 assert self.store.history_of(system) == self.model.history_of(system)
                 assert self.store.picture_of(system).is_known == self.model.picture_of(system).is_known
         finally:
@@ -261,5 +304,6 @@ def _check_times(picture: Picture) -> None:
         *(node.last_seen for node in picture.nodes),
         *(at for permit in picture.permits for at in (permit.granted_at, permit.returned_at)),
         *(at for ask in picture.asks for at in (ask.asked_at, ask.last_asked_at)),
+        *(action.at for action in picture.actions),
     ]
     assert all(at is None or at.utcoffset() == timedelta(0) for at in times)

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, TrustError
 from segue.model.ids import ContentHash, NodeId, SystemName, Version
+from segue.wire.hand import ActionAnswer, ActionRequest
 from segue.wire.messages import (
     Heartbeat,
     HeartbeatReply,
@@ -41,6 +42,7 @@ _NOTICES = TypeAdapter(tuple[ReleaseNotice, ...])
 _REPLY = TypeAdapter(HeartbeatReply)
 _ANSWER = TypeAdapter(PermitAnswer)
 _STATUS = TypeAdapter(SystemStatus)
+_ACTED = TypeAdapter(ActionAnswer)
 
 
 class UpgradeServer:
@@ -150,6 +152,14 @@ class UpgradeServer:
             OperatorError: nothing is.
         """
         return self._read(await self._ask("GET", f"/v1/systems/{system}/status"), _STATUS)
+
+    async def act(self, system: SystemName, request: ActionRequest) -> ActionAnswer:
+        """Have an operator's hand do something to `system`; it is done once for each time that it is asked for.
+
+        Raises:
+            OperatorError: it makes no sense as things stand, or would do harm.
+        """
+        return self._read(await self._send(f"/v1/systems/{system}/actions", request), _ACTED)
 
     async def _send(self, path: str, message: Message) -> httpx.Response:
         headers = {"Content-Type": "application/json"}

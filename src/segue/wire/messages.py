@@ -174,9 +174,15 @@ class Heartbeat(Condition):
 
 
 class HeartbeatReply(Message):
-    """What the upgrade server tells a node that reported: the newest version there is, 0 if none."""
+    """What the upgrade server tells a node that reported: the newest version there is, 0 if none.
+
+    `oldest` is the oldest version that is still answered, 0 if none was retired. `retry` names the last order of an
+    operator's that the node try again what it gave up; it is carried out once.
+    """
 
     newest: VersionOrNone
+    oldest: VersionOrNone = 0
+    retry: str | None = None
 
 
 class PermitRequest(Message):

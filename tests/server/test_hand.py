@@ -1,0 +1,273 @@
+"""Rule: what an operator does is kept with who and why, and its meaning told; what makes no sense is refused."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from segue.errors import OperatorError
+from segue.model.hand import Deed
+from segue.model.ids import NodeId, SystemName
+from segue.testing.server import SYSTEM, Bench, bundle_of
+from segue.wire.hand import ActionAnswer, ActionRequest
+from segue.wire.messages import Heartbeat, UsageRow
+
+
+async def act(bench: Bench, deed: Deed, **fields: Any) -> ActionAnswer:
+    return await bench.server.act(SYSTEM, ActionRequest(**{"deed": deed, "who": "ada"} | fields))
+
+
+async def refused(bench: Bench, deed: Deed, **fields: Any) -> str:
+    """Return why it is refused; nothing of it is kept then."""
+    before = bench.store.actions_of(SYSTEM)
+    with pytest.raises(OperatorError) as error:
+        await act(bench, deed, **fields)
+    assert bench.store.actions_of(SYSTEM) == before
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def calls(version: int, who: str, count: int = 1) -> UsageRow:
+    return UsageRow(
+        incarnation="a", node_version=2, caller_version=version, caller=who, method="/s/Get", answered_by="past",
+        from_node=False, outcome="OK", count=count,
+    )  # fmt: skip
+
+
+async def fleet(bench: Bench, *versions: int, releases: int = 2, schedule: str = "max_unavailable = 1") -> None:
+    """Have nodes n1, n2 … run these versions, of a system with so many releases."""
+    for version in range(1, releases + 1):
+        await bench.server.publish(bundle_of(version, schedule=schedule))
+    for number, version in enumerate(versions, 1):
+        await bench.beat(f"n{number}", version)
+
+
+async def test_a_pause_is_kept_with_who_and_why(bench: Bench) -> None:
+    await fleet(bench, 1, 2)
+    answer = await act(bench, Deed.PAUSE, why="the disks are slow")
+    (kept,) = bench.store.actions_of(SYSTEM)
+    assert (kept.deed, kept.who, kept.why, kept.at) == (Deed.PAUSE, "ada", "the disks are slow", bench.clock.now())
+    assert answer.words.splitlines() == [
+        "blockstore is paused: no node gets a permit until `segue resume`.",
+        "The fleet is mixed: 1 node runs version 1, 1 node runs version 2.",
+        "They work together for as long as it takes: each node answers callers of every version, by simulations.",
+        "No node holds a permit.",
+    ]
+    bench.clock.move(60)
+    message = await refused(bench, Deed.PAUSE)
+    assert message.startswith("system blockstore is paused already, since 12:00:00 UTC, by ada: the disks are slow: ")
+    await act(bench, Deed.RESUME)
+    await act(bench, Deed.PAUSE)
+
+
+async def test_there_must_be_something_to_resume_from(bench: Bench) -> None:
+    """A pause, or a failure: whether that spent a budget is the schedule's to say."""
+    await fleet(bench, 1, 1)
+    assert "nothing holds blockstore" in await refused(bench, Deed.RESUME)
+    permit = (await bench.ask("n1")).permit
+    await bench.give_back("n1", permit, "it broke", final=True)
+    bench.clock.move(1)
+    answer = await act(bench, Deed.RESUME, why="the disk was full")
+    assert "Failures until now (n1) count against no failure budget any more" in answer.words
+    assert "nothing holds blockstore" in await refused(bench, Deed.RESUME)
+
+
+async def test_an_abort_says_what_the_mixed_fleet_means(bench: Bench) -> None:
+    await fleet(bench, 2, 1, 1, 1)
+    await bench.ask("n2")
+    answer = await act(bench, Deed.ABORT, why="it loses files")
+    assert answer.version == 2
+    assert answer.words.splitlines() == [
+        "Release 2 of blockstore is aborted: no node gets a permit to stop at it any more.",
+        "The fleet is mixed: 3 nodes run version 1, 1 node runs version 2.",
+        "They work together for as long as it takes: each node answers callers of every version, by simulations.",
+        "n2 holds a permit and goes on to the end of it.",
+        "The way out is the next release: nodes go through 2 on to 3, and do not stop at it. "
+        "An abort is for good: `segue resume` does not undo it.",
+    ]
+    assert "there is nothing to abort" in await refused(bench, Deed.ABORT)
+    assert "release 2 is aborted already, since 12:00:00 UTC, by ada: it loses files" in await refused(
+        bench, Deed.ABORT, version=2
+    )
+
+
+async def test_what_cannot_be_aborted(bench: Bench) -> None:
+    await fleet(bench, 2, 2)
+    assert "no release of blockstore is on its way" in await refused(bench, Deed.ABORT)
+    assert "every node runs release 2" in await refused(bench, Deed.ABORT, version=2)
+    assert "release 1 upgrades no node" in await refused(bench, Deed.ABORT, version=1)
+    assert "has no release 3: the newest is 2" in await refused(bench, Deed.ABORT, version=3)
+
+
+async def test_a_gate_is_approved_by_its_name(bench: Bench) -> None:
+    """Which manifests may name, is for the schedule to say: there is none yet by this name."""
+    await fleet(bench, 1)
+    assert await refused(bench, Deed.APPROVE, gate="night-shift") == (
+        "no release of blockstore has a gate night-shift: there is no gate at all"
+    )
+
+
+async def test_a_node_is_left_out_and_taken_in_again(bench: Bench) -> None:
+    await fleet(bench, 1, 1)
+    answer = await act(bench, Deed.SKIP, node="n2", why="it is sold")
+    assert (answer.version, answer.node) == (2, "n2")
+    assert "n2 is left out of the rollout of release 2" in answer.words
+    assert "left out of release 2 already, since 12:00:00 UTC, by ada: it is sold" in await refused(
+        bench, Deed.SKIP, node="n2"
+    )
+    assert "taken in again, when it next reports" in (await act(bench, Deed.RETRY, node="n2")).words
+    assert "has nothing to try again" in await refused(bench, Deed.RETRY, node="n2")
+    await act(bench, Deed.SKIP, node="n2")
+
+
+async def test_a_node_that_is_on_its_way_is_not_left_out(bench: Bench) -> None:
+    await fleet(bench, 1)
+    await bench.ask("n1")
+    assert "holds a permit to release 2" in await refused(bench, Deed.SKIP, node="n1")
+    assert "holds a permit to release 2" in await refused(bench, Deed.FORCE, node="n1", why="now")
+
+
+async def test_which_release_is_meant_for_a_node(bench: Bench) -> None:
+    """The next on its way, unless another is named; and only one that upgrades it."""
+    await fleet(bench, 1, 3, releases=3)
+    assert (await act(bench, Deed.SKIP, node="n1")).version == 2
+    assert (await act(bench, Deed.SKIP, node="n1", version=3)).version == 3
+    assert "runs version 3, and there is no later release" in await refused(bench, Deed.SKIP, node="n2")
+    assert "runs version 3: release 2 is behind it" in await refused(bench, Deed.SKIP, node="n2", version=2)
+    assert "has no node n9" in await refused(bench, Deed.SKIP, node="n9")
+    await bench.beat("e1", 1, cls="Edge")
+    assert "there is no later release for it" in await refused(bench, Deed.FORCE, node="e1", why="x")
+
+
+async def test_a_failure_is_tried_again_once_for_each_order(bench: Bench) -> None:
+    """The node hears of it with its heartbeats, each order by another name."""
+    await fleet(bench, 1)
+    assert "has nothing to try again" in await refused(bench, Deed.RETRY, node="n1")
+    said = Heartbeat(class_name="BlockNode", version=1, address="h:1", phase="serving", failure="a disk was full")
+    reply = await bench.server.heartbeat(SYSTEM, NodeId("n1"), said)
+    assert reply.retry is None
+    await act(bench, Deed.RETRY, node="n1")
+    first = (await bench.server.heartbeat(SYSTEM, NodeId("n1"), said)).retry
+    assert first == (await bench.server.heartbeat(SYSTEM, NodeId("n1"), said)).retry
+    assert (await bench.server.heartbeat(SYSTEM, NodeId("n2"), said)).retry is None
+    bench.clock.move(1)
+    await act(bench, Deed.RETRY, node="n1")
+    second = (await bench.server.heartbeat(SYSTEM, NodeId("n1"), said)).retry
+    assert len({None, first, second}) == 3
+
+
+async def test_an_override_needs_a_reason_and_says_what_it_goes_against(bench: Bench) -> None:
+    await fleet(bench, 1, 1)
+    await bench.ask("n1")
+    await bench.ask("n2")
+    assert "needs a reason (--why)" in await refused(bench, Deed.FORCE, node="n2")
+    answer = await act(bench, Deed.FORCE, node="n2", why="its data must move today")
+    assert "whatever the rules say; it waits for this: 1 of 1 node is away (n1)" in answer.words
+    assert "override" in answer.words
+
+
+async def test_a_node_that_is_gone_is_forgotten_with_its_permit(bench: Bench) -> None:
+    """It counts in no limit then; one that speaks again is a node again."""
+    await fleet(bench, 1, 1)
+    permit = (await bench.ask("n1")).permit
+    assert "n1 was heard of at 12:00:00 UTC: end its agent first" in await refused(bench, Deed.FORGET, node="n1")
+    bench.clock.move(20)
+    await bench.beat("n2")
+    assert (await bench.ask("n2")).permit is None
+    answer = await act(bench, Deed.FORGET, node="n1")
+    assert "Its permit to release 2 is closed." in answer.words
+    assert [node.id for node in (await bench.server.status(SYSTEM)).nodes] == ["n2"]
+    assert (await bench.ask("n2")).permit is not None
+    assert "has no node n1" in await refused(bench, Deed.FORGET, node="n1")
+    bench.clock.move(1)
+    await bench.beat("n1")
+    assert [node.id for node in (await bench.server.status(SYSTEM)).nodes] == ["n1", "n2"]
+    await bench.give_back("n1", permit)
+    (closed,) = (one for one in (await bench.server.status(SYSTEM)).permits if one.node == "n1")
+    assert closed.failure == "the node was forgotten by ada"
+
+
+async def test_a_version_is_retired_when_nobody_needs_it(bench: Bench) -> None:
+    """Whoever called lately, and each node that has yet to get past it, is named; of callers, with when that was."""
+    await fleet(bench, 1, 2)
+    await bench.beat("n2", 2, usage=(calls(1, "billing"), calls(2, "stock")))
+    bench.clock.move(30)
+    message = await refused(bench, Deed.RETIRE, version=1)
+    assert message == (
+        "version 1 is in use: called within 3600 s by billing with 1, last at 12:00:00 UTC; needed to catch up by "
+        "n1 at 1: move them first, or retire it all the same with --force and a reason (--why)"
+    )
+    await bench.beat("n1", 2)
+    assert "billing" in await refused(bench, Deed.RETIRE, version=1)
+    assert "billing" in await refused(bench, Deed.RETIRE, version=1, unused_s=31)
+    answer = await act(bench, Deed.RETIRE, version=1, unused_s=30)
+    assert "Version 1 is retired: calls of it are refused as RETIRED_VERSION" in answer.words
+    said = Heartbeat(class_name="BlockNode", version=2, address="h:1", phase="serving")
+    assert (await bench.server.heartbeat(SYSTEM, NodeId("n1"), said)).oldest == 2
+    assert "version 1 is retired already" in await refused(bench, Deed.RETIRE, version=1)
+
+
+async def test_an_older_version_goes_with_the_one_that_is_retired(bench: Bench) -> None:
+    """Simulations of older versions stand on those of newer ones: whoever calls with one keeps both."""
+    await fleet(bench, 3, releases=3)
+    await bench.beat("n1", 3, usage=(calls(1, "billing"),))
+    assert "billing with 1" in await refused(bench, Deed.RETIRE, version=2)
+    answer = await act(bench, Deed.RETIRE, version=2, force=True, why="billing is switched off")
+    assert "Versions 1 to 2 are retired" in answer.words
+    assert "version 1 is retired already" in await refused(bench, Deed.RETIRE, version=1)
+
+
+async def test_what_force_does_not_do(bench: Bench) -> None:
+    """It needs a reason, and leaves the newest version."""
+    await fleet(bench, 1, 2)
+    assert "retire by force needs a reason (--why)" in await refused(bench, Deed.RETIRE, version=1, force=True)
+    assert "version 2 is the newest" in await refused(bench, Deed.RETIRE, version=2, force=True, why="x")
+    assert "only retire can be forced" in await refused(bench, Deed.PAUSE, force=True)
+    answer = await act(bench, Deed.RETIRE, version=1, force=True, why="x")
+    assert "n1 runs no later one yet" in answer.words
+
+
+@pytest.mark.parametrize(
+    ("deed", "fields", "words"),
+    [
+        (Deed.SKIP, {}, "skip needs a node"),
+        (Deed.APPROVE, {}, "approve needs a gate"),
+        (Deed.RETIRE, {}, "retire needs a version"),
+        (Deed.PAUSE, {"node": "n1"}, "pause has no node, and n1 is given"),
+        (Deed.FORGET, {"node": "n1", "version": 2}, "forget has no version, and 2 is given"),
+    ],
+)
+async def test_a_deed_has_the_fields_that_it_needs(
+    bench: Bench, deed: Deed, fields: dict[str, Any], words: str
+) -> None:
+    await fleet(bench, 1)
+    assert words in await refused(bench, deed, **fields)
+
+
+async def test_an_unknown_system_has_no_operator(bench: Bench) -> None:
+    path = "/v1/systems/nobody/actions"
+    status, refusal = await bench.error("POST", path, json={"deed": "pause", "who": "ada"})
+    assert (status, refusal["family"]) == (404, "operator")
+    assert "no system nobody is known here" in refusal["message"]
+    assert bench.store.actions_of(SystemName("nobody")) == ()
+    status, refusal = await bench.error("POST", path, json={"deed": "explode", "who": "a\nb"})
+    assert status == 422
+    assert "deed" in refusal["message"]
+    assert "who" in refusal["message"]
+
+
+async def test_two_at_once_do_not_both_pause(bench: Bench) -> None:
+    """An action is judged in the transaction that keeps it."""
+    await fleet(bench, 1)
+
+    async def pause() -> bool:
+        try:
+            await act(bench, Deed.PAUSE)
+        except OperatorError:
+            return False
+        return True
+
+    async with asyncio.TaskGroup() as tasks:
+        pauses = [tasks.create_task(pause()) for _ in range(5)]
+    assert [pause.result() for pause in pauses].count(True) == 1
+    assert len(bench.store.actions_of(SYSTEM)) == 1
