@@ -1,11 +1,24 @@
 """Runs the `segue` command in the test's process, as a person's shell would see it."""
 
-from collections.abc import Callable
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
 
 from segue.cli import main
+from segue.model.ids import NodeId
+from segue.server.app import create_app
+from segue.server.bundles import BundleFolder
+from segue.server.memory import MemoryStore
+from segue.testing.server import SYSTEM, HeldClock, bundle_of
+from segue.wire.client import UpgradeServer
+from segue.wire.messages import Heartbeat, HeartbeatReply, PermitAnswer, PermitRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +41,80 @@ def segue(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         try:
             main()
         except SystemExit as end:
-            status = end.code
+            status = 0 if end.code is None else end.code
         said = capsys.readouterr()
         return Outcome(status if isinstance(status, int) else 1, said.out, said.err)
 
     return run
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An upgrade server on a port of this machine, in a thread of the test's process.
+
+    Attributes:
+        url: where it is.
+        clock: the server's, held.
+        store: the server's.
+    """
+
+    url: str
+    clock: HeldClock
+    store: MemoryStore
+
+    def tell(self, ask: Callable[[UpgradeServer], Awaitable[object]]) -> object:
+        """Ask it as an agent or an author does, and return the answer."""
+
+        async def asked() -> object:
+            async with UpgradeServer(self.url) as server:
+                return await ask(server)
+
+        return asyncio.run(asked())
+
+    def publish(self, *versions: int, **more: Any) -> None:
+        """Publish releases that have a manifest and no code."""
+        for version in versions:
+            bundle = bundle_of(version, **more)
+            self.tell(lambda server, bundle=bundle: server.publish(bundle))
+
+    def beat(self, node: str, version: int = 1, **more: Any) -> HeartbeatReply:
+        """Report a node."""
+        said = Heartbeat(
+            **{
+                "class_name": "BlockNode", "version": version, "address": "127.0.0.1:9001", "phase": "serving",
+                "attributes": {"zone": "a"},
+            }
+            | more
+        )  # fmt: skip
+        reply = self.tell(lambda server: server.heartbeat(SYSTEM, NodeId(node), said))
+        assert isinstance(reply, HeartbeatReply)
+        return reply
+
+    def ask(self, node: str, to: int = 2, since: int = 1) -> PermitAnswer:
+        """Have a node ask for its permit."""
+        request = PermitRequest(class_name="BlockNode", from_version=since, to_version=to)
+        answer = self.tell(lambda server: server.ask_permit(SYSTEM, NodeId(node), request))
+        assert isinstance(answer, PermitAnswer)
+        return answer
+
+    def give_back(self, node: str, permit: str | None, failure: str | None = None) -> None:
+        """Have a node return its permit, after a failure that is final if there was one."""
+        assert permit is not None
+        self.tell(lambda server: server.return_permit(SYSTEM, NodeId(node), permit, failure, final=failure is not None))
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """An upgrade server with nothing in it."""
+    clock = HeldClock()
+    store = MemoryStore()
+    app = create_app(store, BundleFolder(tmp_path / "bundles"), clock)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", clock, store)
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -1,4 +1,4 @@
-"""`segue restart` and `segue retry`: tell the agent of a node on this machine what to do."""
+"""`segue restart` and `segue retry`: tell a node's agent what to do, on its machine or through the upgrade server."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from segue.cli.hand import PANEL, URL, Release, Server, Who, Why, act
 from segue.errors import OperatorError
+from segue.model.hand import Deed
 from segue.node.orders import Order, Restart, Retry, give_order
 
 _State = Annotated[Path, typer.Option(help="The node's state folder, as its agent has it.")]
@@ -18,7 +20,7 @@ _Timeout = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Give `app` these commands."""
     app.command("restart")(restart)
-    app.command("retry")(retry)
+    app.command("retry", rich_help_panel=PANEL)(retry)
 
 
 def restart(state: _State, timeout_s: _Timeout = 600.0) -> None:
@@ -33,15 +35,35 @@ def restart(state: _State, timeout_s: _Timeout = 600.0) -> None:
     _give(state, Restart(), timeout_s)
 
 
-def retry(state: _State, timeout_s: _Timeout = 60.0) -> None:
-    """Have a node try the release again that it rejected, gave up, or put off after a failure.
+def retry(
+    node: Annotated[str | None, typer.Argument(metavar="NODE", help="The node's id, if not --state.")] = None,
+    system: Annotated[str | None, typer.Option(help="Which system; with NODE.")] = None,
+    server: Server = URL,
+    release: Release = None,
+    why: Why = "",
+    who: Who = None,
+    state: Annotated[
+        Path | None, typer.Option(help="On the node's machine, instead of NODE: its state folder, as its agent has it.")
+    ] = None,
+    timeout_s: Annotated[float, typer.Option(help="With --state: seconds to wait for the agent.")] = 60.0,
+) -> None:
+    """Have a node try a release again that it rejected, gave up or put off after a failure, or was left out of.
 
-    For a failure whose cause was not the release, or is mended: a disk that was full, a service that was away. Give
-    the order on the node's machine, as the user that the agent runs as.
+    For a failure whose cause was not the release, or is mended: a disk that was full, a service that was away.
+    `segue retry NODE --system SYSTEM` goes through the upgrade server: the node hears of it when it next reports.
+    `segue retry --state FOLDER` is given on the node's machine, as the user that the agent runs as, and needs no
+    upgrade server; it exits with 0 once the agent has begun anew.
 
-    Exits with 0 once the agent has begun anew: `segue status` shows how it goes on.
+    `segue status` shows how it goes on.
     """
-    _give(state, Retry(), timeout_s)
+    if (node is None) == (state is None):
+        raise OperatorError("which node? Give NODE and --system, or on the node's machine --state, and not both")
+    if state is not None:
+        _give(state, Retry(), timeout_s)
+    elif system is None:
+        raise OperatorError(f"of which system is node {node}? Give --system")
+    else:
+        act(system, server, deed=Deed.RETRY, node=node, version=release, who=who, why=why)
 
 
 def _give(state: Path, order: Order, timeout_s: float) -> None:
