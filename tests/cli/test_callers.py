@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from segue.cli.status import render
+from segue.cli.usage import clients
 from segue.wire.messages import SystemStatus, UsageStatus
 
 AT = datetime(2025, 6, 1, 12, 30, 15, tzinfo=UTC)
@@ -31,7 +31,7 @@ def calls(
 def shown(*usage: UsageStatus, width: int = 120) -> list[str]:
     now = SystemStatus(system="blockstore", at=AT, releases=(), nodes=(), permits=(), usage=usage)
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(render(now))
+    console.print(clients(now) or "")
     assert isinstance(console.file, io.StringIO)
     lines = [line.split() for line in console.file.getvalue().splitlines()]
     return [" ".join(line) for line in lines if line and line[0] in ("v1", "v2")]

@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from segue.cli.conditions import progress_words
-from segue.cli.status import draw_each, print_each, render
+from segue.cli.status import View, draw_each, print_each, render
 from segue.errors import OperatorError, PeerError
 from segue.model.ids import SystemName
 from segue.wire.messages import DiskRow, NodeStatus, ProgressRow, SystemStatus, UpgradeRow
+from segue.wire.summary import Some, SystemSummary, WaitSummary
 
 SYSTEM = SystemName("blockstore")
 AT = datetime(2025, 6, 1, 12, 30, 15, tzinfo=UTC)
@@ -40,6 +41,28 @@ def node(**changes: object) -> NodeStatus:
     return plain.model_copy(update=changes)
 
 
+def summary(now: SystemStatus, **changes: object) -> SystemSummary:
+    """Return what the server says of such a system at a glance, as far as the tests here look at it."""
+    alike: dict[str, list[str]] = {}
+    for one in now.nodes:
+        if one.waits_for:
+            alike.setdefault(one.waits_for, []).append(one.id)
+    plain = SystemSummary(
+        system="blockstore", at=now.at, newest=0, oldest=1, description="", holds=(), nodes=len(now.nodes), versions={},
+        phases={}, classes=(), attributes=(), rollouts=(), away=Some(count=0, first=()), silent=Some(count=0, first=()),
+        waits=tuple(
+            WaitSummary(text=text, kind="", until=None, nodes=Some(count=len(nodes), first=tuple(nodes)))
+            for text, nodes in alike.items()
+        ),
+        more_waits=0, failures=(), more_failures=0, callers=(),
+    )  # fmt: skip
+    return plain.model_copy(update={"system": now.system} | changes)
+
+
+def view(now: SystemStatus) -> View:
+    return View(summary(now), now)
+
+
 def status(*nodes: NodeStatus) -> SystemStatus:
     return SystemStatus(system="blockstore", at=AT, releases=(), nodes=nodes, permits=(), usage=())
 
@@ -49,6 +72,12 @@ class Scripted:
 
     def __init__(self, *answers: SystemStatus | PeerError) -> None:
         self._answers: Sequence[SystemStatus | PeerError] = answers
+
+    async def summary(self, system: SystemName) -> SystemSummary:
+        if self._answers and isinstance(self._answers[0], SystemStatus):
+            return summary(self._answers[0])
+        await self.status(system)  # which raises
+        raise AssertionError
 
     async def status(self, system: SystemName) -> SystemStatus:
         await asyncio.sleep(0)
@@ -62,7 +91,7 @@ class Scripted:
 
 def shown(now: SystemStatus) -> str:
     console = Console(width=160, file=io.StringIO(), force_terminal=False)
-    console.print(render(now))
+    console.print(render(view(now)))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -123,7 +152,7 @@ def test_a_failure_has_a_line_of_its_own() -> None:
     """However long, it is not cut into a narrow column."""
     failure = "blockstore/upgrade/state.py:41: " + "word " * 30
     console = Console(width=80, file=io.StringIO(), force_terminal=False)
-    console.print(render(status(node(failure=failure))))
+    console.print(render(view(status(node(failure=failure)))))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert any(line.startswith("n1: blockstore/upgrade/state.py:41: word") for line in lines)
@@ -143,7 +172,7 @@ def test_a_system_without_a_release() -> None:
 
 def lines_at_100(now: SystemStatus, *, verbose: bool = False) -> list[str]:
     console = Console(width=100, file=io.StringIO(), force_terminal=False)
-    console.print(render(now, verbose=verbose))
+    console.print(render(view(now), verbose=verbose))
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -183,7 +212,7 @@ def test_a_node_that_tries_again_says_when() -> None:
 def test_a_node_that_gave_up_says_what_to_do() -> None:
     lines = lines_at_100(status(node(failure="it broke", attempts=3, waits_for_operator=True)))
     assert "serving, gave up" in next(line for line in lines if line.startswith("n1 "))
-    assert "  gave up after 3 failures: `segue retry` on its machine, or the next release" in lines
+    assert "  gave up after 3 failures: `segue retry n1 --system blockstore`, or the next release" in lines
 
 
 def test_what_an_operator_should_know_is_below_the_table() -> None:

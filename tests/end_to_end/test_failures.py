@@ -147,7 +147,7 @@ async def check_old_version(rig: Keeping, said: str, segue: Segue, *, versions: 
     shown = await segue("status", "--system", "crashing", "--server", rig.local.url)
     assert "serving, gave up" in shown
     assert said in shown
-    assert "gave up after a failure: `segue retry` on its machine, or the next release" in shown
+    assert f"gave up after a failure: `segue retry {N1} --system crashing`, or the next release" in shown
 
 
 async def check_permits(rig: Keeping, *, count: int) -> None:

@@ -33,7 +33,7 @@ async def test_a_cause_that_is_mended(segue: Segue, tmp_path: Path) -> None:
             given_up = await rig.until_given_up()
             assert (given_up.attempts, given_up.attempts_limit, given_up.retry_at) == (3, 3, None)
             shown = await segue("status", "--system", "crashing", "--server", rig.local.url)
-            assert "gave up after 3 failures: `segue retry` on its machine, or the next release" in shown
+            assert f"gave up after 3 failures: `segue retry {N1} --system crashing`, or the next release" in shown
             tried = (await rig.until_serving(1)).permits
             waits = [after.granted_at - (before.returned_at or after.granted_at) for before, after in pairwise(tried)]
             assert waits[0] >= timedelta(seconds=0.7), waits  # the return and the wait begin at about the same time

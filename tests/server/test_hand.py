@@ -128,10 +128,11 @@ async def test_a_node_that_is_on_its_way_is_not_left_out(bench: Bench) -> None:
 
 
 async def test_which_release_is_meant_for_a_node(bench: Bench) -> None:
-    """The next on its way, unless another is named; and only one that upgrades it."""
+    """To be left out of, the newest; to be forced to, the next on its way; and only one that upgrades it."""
     await fleet(bench, 1, 3, releases=3)
-    assert (await act(bench, Deed.SKIP, node="n1")).version == 2
-    assert (await act(bench, Deed.SKIP, node="n1", version=3)).version == 3
+    assert (await act(bench, Deed.FORCE, node="n1", why="x")).version == 2
+    assert (await act(bench, Deed.SKIP, node="n1")).version == 3
+    assert (await act(bench, Deed.SKIP, node="n1", version=2)).version == 2
     assert "runs version 3, and there is no later release" in await refused(bench, Deed.SKIP, node="n2")
     assert "runs version 3: release 2 is behind it" in await refused(bench, Deed.SKIP, node="n2", version=2)
     assert "has no node n9" in await refused(bench, Deed.SKIP, node="n9")

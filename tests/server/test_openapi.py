@@ -33,6 +33,7 @@ def test_every_operation_is_described(app: FastAPI) -> None:
         "report_heartbeat",
         "return_a_permit",
         "show_status",
+        "show_summary",
     ]
     for path, operation in operations:
         assert operation["summary"], path

@@ -5,15 +5,19 @@ from datetime import datetime
 
 from rich.text import Text
 
+from segue.cli.overview import shortened
 from segue.cli.words import duration, size
+from segue.schedule.rules import STALE_S
 from segue.wire.messages import NodeStatus, ProgressRow, SystemStatus
 
+#: Phases in which calls wait, as an agent reports them.
+_IN_PAUSE = frozenset({"quiescing", "transforming", "starting", "handing over", "resuming"})
 #: A disk is called low if so little is free, however small the state is: logs and journals need some, too.
 _LOW_BYTES = 256 * 10**6
 
 
 def phase_words(node: NodeStatus, at: datetime) -> Text:
-    """Say where a node is that reports, and what it waits for.
+    """Say where a node is that reports, in a few words.
 
     Args:
         node: which.
@@ -26,8 +30,8 @@ def phase_words(node: NodeStatus, at: datetime) -> Text:
         if node.retry_at and node.retry_at > at and not node.waits_for_operator:
             then += f", again in {duration((node.retry_at - at).total_seconds())}"
         return Text(node.phase + then, style="red")
-    if node.waits_for:
-        return Text(f"{node.phase}: {node.waits_for}", style="cyan")
+    if node.waits_for:  # for what, is said below, of all nodes that wait for the same
+        return Text(node.phase, style="cyan")
     return Text(node.phase, style="yellow" if node.away else "")
 
 
@@ -56,7 +60,7 @@ def notes(now: SystemStatus, *, verbose: bool) -> list[Text]:
     """
     lines = []
     for node in now.nodes:
-        lines += list(_failure(node, now.at))
+        lines += list(_failure(node, now))
         lines += [Text(f"{node.id}: {words}", style="yellow") for words in _warnings(node)]
         if verbose:
             lines += [Text(f"{node.id}: {words}", style="dim") for words in _details(node, now.at)]
@@ -67,19 +71,33 @@ def notes(now: SystemStatus, *, verbose: bool) -> list[Text]:
     return lines
 
 
-def _failure(node: NodeStatus, at: datetime) -> Iterator[Text]:
-    if not node.failure:
-        return
-    yield Text(f"{node.id}: {node.failure}", style="red")
-    if node.waits_for_operator:
+def _failure(node: NodeStatus, now: SystemStatus) -> Iterator[Text]:
+    silent = (now.at - node.last_seen).total_seconds() > STALE_S
+    if node.failure:
+        yield Text(f"{node.id}: {shortened(node.failure)}", style="red")
+    if silent:
+        yield Text(f"{node.id}: {_silence(node)}", style="bold red")
+    elif node.failure and node.waits_for_operator:
         failures = "a failure" if node.attempts <= 1 else f"{node.attempts} failures"
-        yield Text(f"  gave up after {failures}: `segue retry` on its machine, or the next release")
-    elif node.retry_at:
-        left_s = max(0.0, (node.retry_at - at).total_seconds())
+        yield Text(f"  gave up after {failures}: `segue retry {node.id} --system {now.system}`, or the next release")
+    elif node.failure and node.retry_at:
+        left_s = max(0.0, (node.retry_at - now.at).total_seconds())
         when = f"tries again in {duration(left_s)}" if left_s >= 1 else "tries again now"
         # What is no release's fault, such as a download that breaks off, is tried beyond any limit.
         limit = f" of {node.attempts_limit}" if node.attempts < (node.attempts_limit or 0) else ""
         yield Text(f"  {when} (attempt {node.attempts + 1}{limit})")
+
+
+def _silence(node: NodeStatus) -> str:
+    """Say what it may mean that a node is not heard of."""
+    if not node.version:
+        return "its agent does not run, and it never served: mend what is wrong, and start it again"
+    if node.phase in _IN_PAUSE:
+        return (
+            f"its agent fell silent in the node's pause ({node.phase}): calls may wait there until an agent runs "
+            "again; start it on the same state folder"
+        )
+    return "its agent does not run, or does not reach the upgrade server; what it serves, it may serve on"
 
 
 def _warnings(node: NodeStatus) -> Iterator[str]:

@@ -88,7 +88,14 @@ def approve(
 
 
 def skip(
-    node: NodeName, system: System, server: Server = URL, release: Release = None, why: Why = "", who: Who = None
+    node: NodeName,
+    system: System,
+    server: Server = URL,
+    release: Annotated[
+        int | None, typer.Option(min=1, help="Which release; by default the newest that upgrades the node.")
+    ] = None,
+    why: Why = "",
+    who: Who = None,
 ) -> None:
     """Leave a node out of the rollout of a release: nobody waits for it, and it gets no permit.
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Annotated, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Protocol, TypeVar
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -12,14 +13,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from segue.cli import overview
 from segue.cli.conditions import notes, phase_words
 from segue.cli.usage import clients
+from segue.cli.words import duration
 from segue.errors import PeerError
 from segue.model.ids import SystemName, system_name
 from segue.schedule.rules import STALE_S
 from segue.wire.client import UpgradeServer
 from segue.wire.messages import NodeStatus, SystemStatus
+from segue.wire.summary import SystemSummary
 
+#: A fleet of so many nodes has a row for each; a larger one would fill the screen with them.
+ROWS_LIMIT = 25
 _WATCH_S = 1.0
 
 
@@ -37,11 +43,16 @@ def status(
         bool, typer.Option("--verbose", "-v", help="Say more of each node: its process, disk, last upgrade.")
     ] = False,
 ) -> None:
-    """Show a system: a row per node, what it runs, where it is on its way, how far its transform is, what it waits for.
+    """Show a system: who runs what, how far a rollout is and when it may be over, what nodes wait for, who calls.
 
-    `calls` are those that the node answered, by the version that their callers spoke. Below is who of the
-    clients called with which version: those first who did within the last minute. With --json the document is
-    the upgrade server's own, as its API describes it; permits and calls in full are there.
+    What holds the whole rollout comes first: a pause, an abort, a budget of failures that is spent, with who and why.
+    A fleet of up to 25 nodes, or any with --verbose, has a row for each: what it runs, where it is on its way, and
+    the calls that it answered, by the version that their callers spoke. A larger one has a row for each class, and
+    for each value of its attributes. Nodes that wait for the same are named together. Below is who still calls with
+    which version.
+
+    `segue node-status NODE` says all of one node, `segue history` what happened. With --json the document is the
+    upgrade server's own, as its API describes it; nodes, permits and calls in full are there.
     """
     with suppress(KeyboardInterrupt):
         asyncio.run(_status(system_name(system), server, watch=watch, as_json=as_json, verbose=verbose))
@@ -51,39 +62,64 @@ class Server(Protocol):
     """What is asked for the status."""
 
     async def status(self, system: SystemName) -> SystemStatus:
-        """Return how things stand."""
+        """Return how things stand, node by node."""
         ...
+
+    async def summary(self, system: SystemName) -> SystemSummary:
+        """Return how things stand, at a glance."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is shown: a system at a glance, and node by node if it has few."""
+
+    summary: SystemSummary
+    full: SystemStatus | None
+
+
+Shown = TypeVar("Shown", View, SystemStatus)
+
+
+async def look(server: Server, system: SystemName, *, verbose: bool = False) -> View:
+    """Ask for what is to be shown.
+
+    Args:
+        server: the upgrade server.
+        system: which system.
+        verbose: whether each node is to be shown, however many there are.
+    """
+    summary = await server.summary(system)
+    return View(summary, await server.status(system) if verbose or summary.nodes <= ROWS_LIMIT else None)
 
 
 async def _status(system: SystemName, url: str, *, watch: bool, as_json: bool, verbose: bool) -> None:
     async with UpgradeServer(url) as server:
-        if not watch:
-            now = await server.status(system)
-            if as_json:
-                print(now.model_dump_json(indent=2))
-            else:
-                Console().print(render(now, verbose=verbose))
-        elif as_json:
+        if watch and as_json:
             await print_each(server, system)
-        else:
+        elif watch:
             await draw_each(server, system, Console(), verbose=verbose)
+        elif as_json:
+            print((await server.status(system)).model_dump_json(indent=2))
+        else:
+            Console().print(render(await look(server, system, verbose=verbose), verbose=verbose))
 
 
 async def each(
-    server: Server, system: SystemName, every_s: float = _WATCH_S
-) -> AsyncIterator[tuple[SystemStatus, str | None]]:
-    """Yield the status again and again; while the server does not answer, the last one, with the reason.
+    ask: Callable[[], Awaitable[Shown]], every_s: float = _WATCH_S
+) -> AsyncIterator[tuple[Shown, str | None]]:
+    """Yield what is shown again and again; while the server does not answer, the last one, with the reason.
 
     Raises:
         PeerError: there was no answer to the first question.
         OperatorError: the server knows no such system.
     """
-    now = await server.status(system)
+    now = await ask()
     yield now, None
     while True:
         await asyncio.sleep(every_s)
         try:
-            now = await server.status(system)
+            now = await ask()
         except PeerError as error:
             yield now, str(error)
         else:
@@ -93,7 +129,7 @@ async def each(
 async def print_each(server: Server, system: SystemName, every_s: float = _WATCH_S) -> None:
     """Print each status as a line of JSON; that the server does not answer is said on standard error, once."""
     silent = False
-    async for now, reason in each(server, system, every_s):
+    async for now, reason in each(lambda: server.status(system), every_s):
         if reason is None:
             print(now.model_dump_json(), flush=True)
         elif not silent:
@@ -106,19 +142,40 @@ async def draw_each(
 ) -> None:
     """Draw each status over the one before; what is drawn while the server does not answer says so."""
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
-        async for now, reason in each(server, system, every_s):
+        async for now, reason in each(lambda: look(server, system, verbose=verbose), every_s):
             live.update(render(now, silent=reason is not None, verbose=verbose), refresh=True)
 
 
-def render(now: SystemStatus, *, silent: bool = False, verbose: bool = False) -> RenderableType:
+def render(view: View, *, silent: bool = False, verbose: bool = False) -> RenderableType:
     """Return the system as it is shown in a terminal.
 
     Args:
-        now: how it stands.
+        view: how it stands.
         silent: whether the server has stopped to answer since.
         verbose: whether to say more of each node.
     """
-    newest = max((release.version for release in now.releases), default=0)
+    now, full = view.summary, view.full
+    silence = f"as of {now.at.astimezone():%H:%M:%S}; the server does not answer" if silent else ""
+    return Group(
+        _headline(full, now.newest) if full else overview.headline(now),
+        *overview.alarms(now),
+        *overview.progress(now),
+        Text(silence, style="bold red"),
+        *(_nodes(full, now, verbose=verbose) if full else _groups(now)),
+    )
+
+
+def _groups(now: SystemSummary) -> Iterator[RenderableType]:
+    """Yield the parts below the headline for a fleet of any size."""
+    yield overview.groups(now)
+    below, callers = [*overview.waits(now), *overview.failures(now)], overview.callers(now)
+    yield from [Text(), *below] if below else ()
+    yield from [Text(), callers] if callers else ()
+
+
+def _nodes(now: SystemStatus, summary: SystemSummary, *, verbose: bool) -> Iterator[RenderableType]:
+    """Yield the parts below the headline for a fleet of few nodes."""
+    newest = summary.newest
     versions = sorted({version for node in now.nodes for version in node.answered} | {newest} - {0})
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("node", "class", "attributes", "version", "answers", "phase"):
@@ -128,18 +185,13 @@ def render(now: SystemStatus, *, silent: bool = False, verbose: bool = False) ->
     for node in now.nodes:
         calls = (f"{node.answered.get(version, 0):,}" for version in versions)
         table.add_row(*_row(node, newest, now), *calls)
-    below = notes(now, verbose=verbose)
-    traced = any(node.failure and node.failure_details for node in now.nodes)
-    silence = f"as of {now.at.astimezone():%H:%M:%S}; the server does not answer" if silent else ""
+    yield table
     callers = clients(now)
-    return Group(
-        _headline(now, newest),
-        Text(silence, style="bold red"),
-        table,
-        *([Text(), callers] if callers else ()),
-        *([Text(), *below] if below else ()),
-        *([Text("tracebacks of failures: segue status --json, failure_details", style="dim")] if traced else ()),
-    )
+    below = [*overview.waits(summary), *notes(now, verbose=verbose)]
+    yield from [Text(), callers] if callers else ()
+    yield from [Text(), *below] if below else ()
+    if any(node.failure and node.failure_details for node in now.nodes):
+        yield Text("tracebacks of failures: segue node-status NODE", style="dim")
 
 
 def _headline(now: SystemStatus, newest: int) -> Text:
@@ -168,7 +220,7 @@ def _row(node: NodeStatus, newest: int, now: SystemStatus) -> tuple[RenderableTy
     version = f"{node.version} → {node.target_version}" if node.target_version else str(node.version)
     silent_s = _silent_s(node, now)
     if silent_s:
-        phase = Text(f"silent for {silent_s} s, last {node.phase}", style="bold red")
+        phase = Text(f"silent for {duration(silent_s)}, last {node.phase}", style="bold red")
     else:
         phase = phase_words(node, now.at)
     return (

@@ -11,7 +11,7 @@ from segue.model.ids import ClassName, NodeId, Version
 from segue.schedule import STALE_S
 from segue.server.node_deeds import force, forget, retry, skip
 from segue.server.order import Judged, Order
-from segue.server.refusals import ConflictError, NotThereError
+from segue.server.refusals import ConflictError, NotThereError, unknown_system
 from segue.server.retirement import check_unused
 from segue.server.rollouts import is_silent, rollouts, touching
 from segue.server.schedules import gates
@@ -45,7 +45,7 @@ def judge(picture: Picture, order: Order) -> Judged:
     request = order.request
     _check_fields(request)
     if not picture.is_known:
-        raise NotThereError(f"no system {picture.system} is known here: publish its first release, or check the name")
+        raise unknown_system(picture.system)
     if request.version is not None and request.version > len(picture.releases):
         raise NotThereError(
             f"system {picture.system} has no release {request.version}: the newest is {len(picture.releases)}"

@@ -17,7 +17,7 @@ from segue.server.words import moment
 
 def skip(picture: Picture, order: Order) -> tuple[Version | None, str]:
     """Leave a node out of the rollout of a release."""
-    node, version = _node(picture, order), _release_for(picture, order)
+    node, version = _node(picture, order), _release_for(picture, order, newest=True)
     before = Hand.of(picture.actions).skipped.get((version, node.id))
     if before is not None:
         raise ConflictError(f"node {node.id} is left out of release {version} already, {since(before, order.now)}")
@@ -82,12 +82,12 @@ def _node(picture: Picture, order: Order) -> NodeRecord:
     raise NotThereError(f"system {picture.system} has no node {order.request.node}: look at `segue status`")
 
 
-def _release_for(picture: Picture, order: Order) -> Version:
-    """Return the release that is meant for a node: the one that was named, else the next on its way."""
+def _release_for(picture: Picture, order: Order, *, newest: bool = False) -> Version:
+    """Return the release that is meant for a node: the one that was named, else the next or the newest on its way."""
     node, asked = _node(picture, order), order.request.version
     ways = touching(picture.releases, ClassName(node.said.class_name))
     if asked is None:
-        version = next_release(picture, node)
+        version = ways[-1] if newest and ways and ways[-1] > node.version else next_release(picture, node)
         if version is None:
             raise ConflictError(f"node {node.id} runs version {node.version}, and there is no later release for it")
         return version

@@ -14,8 +14,11 @@ from segue.server.api import LimitedRoute, System, responses_of
 from segue.server.hand import judge
 from segue.server.node_orders import OrdersForNodes
 from segue.server.order import Judged, Order
+from segue.server.refusals import unknown_system
 from segue.server.store import Picture, Store
+from segue.server.summary import summary_of
 from segue.wire.hand import ActionAnswer, ActionRequest
+from segue.wire.summary import SystemSummary
 
 
 class OperatorEndpoints:
@@ -57,6 +60,17 @@ class OperatorEndpoints:
             words=told[-1].words,
         )
 
+    def show_summary(self, system: System) -> SystemSummary:
+        """Show a system at a glance: as large an answer for ten thousand nodes as for ten."""
+        picture = self._known(system)
+        return summary_of(picture, self._store.callers_of(system), self._clock.now())
+
+    def _known(self, system: System) -> Picture:
+        picture = self._store.picture_of(system)
+        if not picture.is_known:
+            raise unknown_system(system)
+        return picture
+
 
 def operator_router_of(endpoints: OperatorEndpoints) -> APIRouter:
     """Return the routes, each with all that it can answer."""
@@ -73,4 +87,5 @@ def operator_router_of(endpoints: OperatorEndpoints) -> APIRouter:
         )
 
     add("POST", "/actions", endpoints.act, "Do something to a rollout", 404, 409, 413)
+    add("GET", "/summary", endpoints.show_summary, "Show a system at a glance", 404)
     return router

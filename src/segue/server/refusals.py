@@ -43,6 +43,11 @@ _NAMED_FIELDS = 3
 _VALUE_LIMIT_CHARS = 60
 
 
+def unknown_system(system: str) -> NotThereError:
+    """Return the refusal of what is asked of a system that nobody published for, and no node of which reported."""
+    return NotThereError(f"no system {system} is known here: publish its first release, or check the name")
+
+
 def refusal_of(error: SegueError) -> tuple[int, Refusal]:
     """Return the HTTP status that goes with `error`, and what the body says."""
     for kind, family, status in _STATUS:

@@ -23,6 +23,7 @@ from segue.wire.messages import (
     ReleaseNotice,
     SystemStatus,
 )
+from segue.wire.summary import SystemSummary
 
 Answer = TypeVar("Answer")
 
@@ -42,6 +43,7 @@ _NOTICES = TypeAdapter(tuple[ReleaseNotice, ...])
 _REPLY = TypeAdapter(HeartbeatReply)
 _ANSWER = TypeAdapter(PermitAnswer)
 _STATUS = TypeAdapter(SystemStatus)
+_SUMMARY = TypeAdapter(SystemSummary)
 _ACTED = TypeAdapter(ActionAnswer)
 
 
@@ -152,6 +154,14 @@ class UpgradeServer:
             OperatorError: nothing is.
         """
         return self._read(await self._ask("GET", f"/v1/systems/{system}/status"), _STATUS)
+
+    async def summary(self, system: SystemName) -> SystemSummary:
+        """Return how `system` stands at this moment, at a glance.
+
+        Raises:
+            OperatorError: nothing is known of it.
+        """
+        return self._read(await self._ask("GET", f"/v1/systems/{system}/summary"), _SUMMARY)
 
     async def act(self, system: SystemName, request: ActionRequest) -> ActionAnswer:
         """Have an operator's hand do something to `system`; it is done once for each time that it is asked for.
