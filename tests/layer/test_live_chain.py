@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -235,6 +236,24 @@ async def test_a_retired_version_ends_without_harm(
     assert inside.result() == "v1:wait"
     assert log[-1] == "stop v1"
     assert await say(connect(address, 3)) == "v3:a"
+
+
+async def test_numbers_that_the_object_carries_are_retired(
+    live: LiveChain, log: list[str], dispatch: Dispatch, serve: Serve, connect: Connect
+) -> None:
+    """All but the newest, and the object goes on with those that are left."""
+    await live.start(replace(current(3, log), since=Version(1)), [])
+    address = await serve(dispatch)
+    await live.retire(Version(2), 10)
+    assert live.versions == [2, 3]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await say(connect(address, Version(1)))
+    refusal = refusal_of(caught.value)
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.RETIRED_VERSION
+    await live.retire(Version(9), 10)
+    assert live.versions == [3]
+    assert await say(connect(address, Version(3))) == "v3:a"
 
 
 async def test_a_stream_of_the_objects_own_version_keeps_no_older_one(

@@ -124,13 +124,14 @@ class LiveChain:
         self._show(Chain((*below, replace(newest, version=version, since=newest.oldest))))
 
     async def retire(self, oldest: Version, timeout_s: float) -> None:
-        """Have past simulations answer no version below `oldest` any more, disturbing no call in flight.
+        """Have no version below `oldest` answered any more, disturbing no call in flight.
 
-        Those of which no version is left are stopped once their last call has ended. Safe to repeat, also after
-        a failure.
+        Past simulations of which no version is left are stopped once their last call has ended. The current object
+        stays with the newest version that it answers, and so does what is above it. Safe to repeat, also after a
+        failure.
 
         Args:
-            oldest: of the versions that past simulations are to answer; what the current object answers stays.
+            oldest: of the versions that are to be answered.
             timeout_s: seconds that calls inside have to end.
 
         Raises:
@@ -141,8 +142,10 @@ class LiveChain:
         past = [link for link in before.links if link.role == "past"]
         kept = [_not_below(link, oldest) for link in past if link.version >= oldest]
         self._leaving += [link for link in past if link.version < oldest]
-        if past and past[0].oldest < oldest:
-            self._show(Chain((*kept, *before.links[len(past) :])))
+        current, *above = before.links[len(past) :]
+        after = (*kept, _not_below(current, min(oldest, current.version)), *above)
+        if after != before.links:
+            self._show(Chain(after))
         if not await self._dispatch.settle(timeout_s):
             raise TimeoutError(
                 f"after {timeout_s} s calls that came before version {oldest} was the oldest are still inside: "
@@ -190,7 +193,7 @@ class LiveChain:
 
 def _not_below(link: Link, oldest: Version) -> Link:
     """Return `link` without the versions below `oldest`; it has one from there on."""
-    return replace(link, since=max(link.oldest, oldest))
+    return link if link.oldest >= oldest else replace(link, since=oldest)
 
 
 def _simulation(link: Link) -> Simulation:

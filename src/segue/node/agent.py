@@ -26,11 +26,14 @@ from segue.node.placement import Placement
 from segue.node.plan import HandOver, HandOverMode
 from segue.node.processes import Processes
 from segue.node.reports import Condition, Reports, agent_row, heartbeat
+from segue.node.retirement import Retirement
 from segue.node.settings import NodeSettings
 from segue.node.supervisor import Supervisor
+from segue.node.told import Told
 from segue.node.upkeep import Upkeep
 from segue.node.vacancy import check_free
 from segue.wire.client import UpgradeServer
+from segue.wire.messages import HeartbeatReply
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +99,14 @@ class Agent:
                 f"{folders.journal} has a gap ({error}): put back the whole file, or start the node on a new folder"
             ) from error
         self._processes: Processes | None = None
+        self._placement: Placement | None = None
         self._news = News(server, settings.system, retry_s=settings.retry_s)
         self._orders = Orders(wake=self._news.wake, where=lambda: log_words(self._at))
+        self._told = Told(folders.told)
+        self._news.oldest = self._told.oldest
+        self._retirement = Retirement(self._told, folders)
+        #: An operator's order to try again that has yet to be carried out.
+        self._retry = ""
         #: The restart that is under way, if somebody waits for it.
         self._under_order: Order | None = None
         self._upkeep = Upkeep(
@@ -115,7 +124,8 @@ class Agent:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                placement = Placement(self._settings, self._folders)
+                self._placement = placement = Placement(self._settings, self._folders)
+                placement.oldest = self._told.oldest
                 self._processes = processes = Processes(
                     placement=placement,
                     folders=self._folders,
@@ -163,7 +173,12 @@ class Agent:
         while True:
             down = self._at.phase in _SERVES_CURRENT and not await self._serve(executor, processes)
             for command in journey.pending(self._at):
-                await self._record(await self._run(command, executor, processes))
+                event = await self._run(command, executor, processes)
+                await self._record(event)
+                if isinstance(event, journey.FirstStartFailed) and event.final:
+                    with suppress(SegueError):  # whoever watches the fleet hears why this node does not come
+                        await self._report_once(executor, processes)
+                    raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
                 break
             else:
                 await self._rest(processes.next_wait_s if down else None)
@@ -199,8 +214,8 @@ class Agent:
             self._answer_order(event)
         if isinstance(event, journey.Committed | journey.FirstStarted):
             self._upkeep.look()
-        if isinstance(event, journey.FirstStartFailed) and event.final:
-            raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
+        if isinstance(event, journey.RetryOrdered) and self._retry:
+            self._carried_out()
         if (self._at.failed, self._at.failures) != (before.failed, before.failures):
             self._news.put_off(self._at.failures, _tried(before))
             self._log_attempts()
@@ -235,6 +250,8 @@ class Agent:
 
     async def _next(self, at: journey.Journey) -> journey.Event | None:
         """Return what there is to do next for a node that is at rest or waits: an order, or a release that it wants."""
+        if self._processes is not None and at.phase is not Phase.NEW:
+            await self._retirement.apply(self._processes.running.get(at.generation))
         match self._orders.take() if at.phase is not Phase.NEW else None:
             case Restart() as order:
                 self._under_order = order
@@ -247,7 +264,34 @@ class Agent:
                 self._orders.answer(order, Done(text=f"node {node} tries again what it gave up"))
                 return journey.RetryOrdered()
             case None:
-                return await self._news.next(at)
+                return self._retry_if_told(at) or await self._news.next(at)
+
+    def _retry_if_told(self, at: journey.Journey) -> journey.RetryOrdered | None:
+        """Return an order to try again that came through the upgrade server, if there is something to try."""
+        if not self._retry or at.phase is Phase.NEW:
+            return None
+        if at.failures or at.rejected:
+            return journey.RetryOrdered()
+        logger.info("told by an operator to try again, and nothing failed")
+        self._carried_out()
+        return None
+
+    def _carried_out(self) -> None:
+        self._told.carried_out(self._retry)
+        self._retry = ""
+
+    def _hear(self, reply: HeartbeatReply) -> None:
+        """Take note of what the upgrade server tells."""
+        if self._told.retire(Version(reply.oldest)):
+            self._news.oldest = self._told.oldest
+            if self._placement is not None:
+                self._placement.oldest = self._told.oldest
+        if reply.retry and reply.retry != self._told.retried:
+            self._retry = reply.retry
+        host = self._processes.running.get(self._at.generation) if self._processes else None
+        if self._retry or self._retirement.is_due(host):
+            self._news.wake()
+        self._news.hear(Version(reply.newest), self._at)
 
     def _answer_order(self, event: journey.Event) -> None:
         """Say how a restart went to who ordered it."""
@@ -301,7 +345,7 @@ class Agent:
         self._reports.arrived(gathered)
         if gathered.more:
             self._report_now.set()
-        self._news.hear(Version(reply.newest), self._at)
+        self._hear(reply)
 
     def _condition(self, executor: Executor, processes: Processes) -> Condition:
         """Say how the node is, beside where it is."""

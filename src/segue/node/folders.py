@@ -4,6 +4,7 @@
     STATE/starts.json              the folder's own name, and how many agents have begun on it
     STATE/lock                     held by the agent that has the folder; its process
     STATE/journal.jsonl            what happened to the node
+    STATE/told.json                what operators told it: the oldest version to answer, the last order to try again
     STATE/releases/HASH/           unpacked bundles
     STATE/states/N/object/         the persistent state of version N's object
     STATE/states/N/past/           what the past simulation keeps that release N brought; it outlives the object
@@ -93,6 +94,11 @@ class Folders:
         return self.root / "journal.jsonl"
 
     @property
+    def told(self) -> Path:
+        """What operators told the node."""
+        return self.root / "told.json"
+
+    @property
     def old(self) -> Path:
         """Where superseded states are kept for a while."""
         return self.root / "old"
@@ -171,6 +177,15 @@ class Folders:
         for entry in list(folder.iterdir()) if folder.exists() else ():
             if entry != self.past(version):
                 self.discard(entry)
+
+    def discard_past(self, oldest: Version) -> None:
+        """Remove what the past simulations of versions below `oldest` kept."""
+        for folder in list((self.root / "states").iterdir()):
+            # The release that made the folder brought the past simulation of the version before it.
+            if folder.name.isdecimal() and int(folder.name) <= oldest:
+                self.discard(folder / "past")
+                if not any(folder.iterdir()):
+                    self.discard(folder)
 
     def old_states(self) -> dict[Path, datetime]:
         """Return the superseded states that are kept, and since when."""

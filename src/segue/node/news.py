@@ -31,6 +31,8 @@ class News:
         self._system = system
         self._retry_s = retry_s
         self._newest = Version(0)
+        #: A new node does without what is older.
+        self.oldest = Version(0)
         self._retry_at = 0.0
         self._tried = Version(0)
         #: Where it was found that nothing there is is wanted: the newest release, and the node's place.
@@ -104,7 +106,8 @@ class News:
                 self._in_vain = self._place(at)
             return None
         if at.phase is Phase.NEW:
-            return Learned(release=wanted[-1], before=tuple(announced[: announced.index(wanted[-1])]))
+            before = [release for release in announced if self.oldest <= release.version < wanted[-1].version]
+            return Learned(release=wanted[-1], before=tuple(before))
         return Learned(release=wanted[0])
 
     def _is_news(self, at: Journey) -> bool:

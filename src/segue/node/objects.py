@@ -45,7 +45,7 @@ class Objects:
         #: What the newest object of the chain speaks on its channels.
         self._speaks = Newest(plan.own.version)
         #: Past simulations answer no version older than this.
-        self._oldest = Version(0)
+        self._oldest = plan.oldest
 
     @property
     def versions(self) -> list[Version]:
@@ -63,7 +63,7 @@ class Objects:
         """
         for plan in self._plan.releases:
             release = self._load(plan)
-            if plan.past:
+            if plan.past and plan.version > self._oldest:
                 release.resolve(plan.past.code)
         self._load(self._plan.own).resolve(self._plan.own.object)
         try:
@@ -85,7 +85,8 @@ class Objects:
         speaks = Newest(stage.carries)
         self._object = instance = self._load(own).resolve(own.object)(self._node(own.version, speaks, stage.state))
         await _call_if_there(instance, "start")
-        current = Link(version=stage.carries, since=own.version, role="current", instance=instance)
+        since = min(max(own.version, self._oldest), stage.carries)
+        current = Link(version=stage.carries, since=since, role="current", instance=instance)
         await self._live.start(current, self._past(), partial(_call_if_there, instance, "self_test"))
         self._speaks = speaks
         for future in stage.futures:
@@ -154,10 +155,11 @@ class Objects:
         """Answer no version older than `oldest` any more, disturbing no call in flight.
 
         Past simulations that answer no other version end when the last call has left them, and their code is
-        unloaded. The object and what is above it stay, whatever they answer. Safe to repeat, also after a failure.
+        unloaded. The object stays with the newest version that it answers, and so does what is above it. Safe to
+        repeat, also after a failure.
 
         Args:
-            oldest: of the versions that past simulations are to answer.
+            oldest: of the versions that are to be answered.
             timeout_s: seconds that calls inside have to end.
 
         Raises:

@@ -29,6 +29,8 @@ class Placement:
     def __init__(self, settings: NodeSettings, folders: Folders) -> None:
         self._settings = settings
         self._folders = folders
+        #: The oldest version that is to be answered: releases below it are not needed any more.
+        self.oldest = Version(0)
         #: By content, so never out of date.
         self._manifests: dict[ContentHash, Manifest] = {}
 
@@ -36,6 +38,7 @@ class Placement:
         """Return the plan of the process that runs what `at` says the node runs."""
         assert at.running is not None, at
         settings, folders, version = self._settings, self._folders, at.object_version
+        past = [release for release in at.past if release.version >= self.oldest]
         return HostPlan(
             system=settings.system,
             class_name=settings.class_name,
@@ -51,7 +54,7 @@ class Placement:
             peer=str(folders.peer(at.generation)),
             answered=str(folders.answered(version)),
             usage=str(folders.usage),
-            releases=tuple(self._release_plan(release) for release in self._touching((*at.past, at.running))),
+            releases=tuple(self._release_plan(release) for release in self._touching((*past, at.running))),
             listen=settings.listen,
             tls=settings.tls,
             hand_over=mode_of(settings.hand_over),
@@ -59,6 +62,7 @@ class Placement:
             park_bytes=settings.park_mib << 20,
             stream_grace_s=settings.stream_grace_s,
             drain_limit_s=settings.drain_limit_s,
+            oldest=self.oldest,
         )
 
     def stage(self, at: Journey) -> Stage:

@@ -103,6 +103,7 @@ class HostPlan:
         park_bytes: how many bytes of requests they may hold, all together.
         stream_grace_s: how long streams have to end by themselves when they must.
         drain_limit_s: how long calls are forwarded by a process that was replaced.
+        oldest: no version below it is answered, if the object itself is not of one.
     """
 
     system: str
@@ -127,6 +128,7 @@ class HostPlan:
     park_bytes: int = 64 << 20
     stream_grace_s: float = 10.0
     drain_limit_s: float = 600.0
+    oldest: Version = Version(0)  # noqa: RUF009 - a number
 
     @property
     def addresses(self) -> tuple[str, ...]:
