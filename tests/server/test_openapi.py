@@ -32,6 +32,7 @@ def test_every_operation_is_described(app: FastAPI) -> None:
         "publish_release",
         "report_heartbeat",
         "return_a_permit",
+        "show_metrics",
         "show_status",
         "show_summary",
     ]

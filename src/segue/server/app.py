@@ -11,12 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from segue.errors import OperatorError, SegueError
+from segue.errors import OperatorError, PeerError, SegueError
 from segue.model.clock import Clock, SystemClock
 from segue.server.api import Endpoints, router_of
 from segue.server.bundles import BundleFolder
 from segue.server.node_orders import OrdersForNodes
 from segue.server.operator_api import OperatorEndpoints, operator_router_of
+from segue.server.metrics import Measured, Metrics, metrics_router
 from segue.server.refusals import refusal_of, wrong_fields
 from segue.server.sql import SqlStore
 from segue.server.store import Store
@@ -52,6 +53,9 @@ def create_app(store: Store, bundles: BundleFolder, clock: Clock, *, limit_bytes
     orders = OrdersForNodes(store, clock)
     app.include_router(router_of(Endpoints(store, bundles, clock, orders)))
     app.include_router(operator_router_of(OperatorEndpoints(store, clock, orders)))
+    app.state.metrics = metrics = Metrics(store, clock)
+    app.include_router(metrics_router(metrics))
+    app.add_middleware(Measured, metrics=metrics)
     app.add_exception_handler(SegueError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_http)
@@ -128,8 +132,10 @@ def _answer(status: int, refusal: Refusal) -> JSONResponse:
     return JSONResponse(refusal.model_dump(), status)
 
 
-def _refuse(_request: Request, error: Exception) -> JSONResponse:
+def _refuse(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SegueError)
+    if isinstance(error, PeerError):
+        request.app.state.metrics.failed()
     return _answer(*refusal_of(error))
 
 

@@ -145,6 +145,11 @@ class MemoryStore:
             for node_version, caller_version, caller, method, answered_by, from_node, outcome in (kind,)
         )
 
+    def systems(self) -> tuple[SystemName, ...]:
+        """Return the systems that something was published for, by name."""
+        with self._lock:
+            return tuple(sorted(name for name, known in self._systems.items() if known.releases))
+
     def _system(self, system: SystemName) -> _System:
         return self._systems.setdefault(system, _System())
 

@@ -232,6 +232,12 @@ class SqlStore:
                 for version, caller, from_node, high, low, last_at in sorted(map(tuple, session.execute(sums)))
             )
 
+    def systems(self) -> tuple[SystemName, ...]:
+        """Return the systems that something was published for, by name."""
+        first = select(ReleaseRow.system).where(ReleaseRow.version == 1).order_by(ReleaseRow.system)
+        with self._session(self._engine) as session:
+            return tuple(SystemName(name) for name in session.scalars(first))
+
     def _prepare(self) -> None:
         with _told_to_operator(self._path), self._writer(BUSY_TIMEOUT_S).begin() as connection:
             found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()

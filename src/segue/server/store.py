@@ -359,3 +359,7 @@ class Store(Protocol):
     def callers_of(self, system: SystemName) -> tuple[CallerSum, ...]:
         """Return who called in `system` with which version, in the order of the fields."""
         ...
+
+    def systems(self) -> tuple[SystemName, ...]:
+        """Return the systems that something was published for, by name."""
+        ...

@@ -266,6 +266,7 @@ class _StoreAgreement(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
+            assert self.store.systems() == self.model.systems()
             for system in (*self.systems, SystemName("unheard-of")):
                 assert self.store.usage_of(system) == self.model.usage_of(system)
                 assert self.store.callers_of(system) == self.model.callers_of(system)

@@ -1,0 +1,180 @@
+"""What the upgrade database says of the fleets, as numbers for operators. Pure.
+
+Whoever reaches the server can say anything in a heartbeat, so no label is taken from one unless a release that was
+published has it: classes and versions that none has are `OTHER`, and so are phases and statuses that are not ours.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+from segue.journey import Phase
+from segue.model.ids import ClassName, NodeId, Version
+from segue.model.metric import Metric
+from segue.release.manifest import Manifest
+from segue.schedule import STALE_S
+from segue.server import measures
+from segue.server.decisions import LAPSE_S, rules_of
+from segue.server.store import Permit, Picture, UsageSum
+
+#: Stands for whatever no release, and nobody of ours, has.
+OTHER: Final = "(other)"
+#: What calls are told apart by: the caller heard of no fault, or did.
+_OK, _ERROR = "ok", "error"
+_PHASES = frozenset(phase.value for phase in Phase)
+
+Labels: TypeAlias = tuple[str, ...]
+Values: TypeAlias = Mapping[Labels, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """What is measured of one system, or of several.
+
+    Attributes:
+        values: `{metric: {labels: value}}` of gauges and counters.
+        seconds: `{metric: {labels: all that was measured}}` of histograms.
+    """
+
+    values: Mapping[Metric, Values]
+    seconds: Mapping[Metric, Mapping[Labels, Sequence[float]]]
+
+
+def numbers_of(picture: Picture, usage: Iterable[UsageSum], now: datetime) -> Numbers:
+    """Measure one system; nothing of one that has no release, as anybody may make up its name.
+
+    Args:
+        picture: the system.
+        usage: the calls that its nodes answered.
+        now: UTC.
+    """
+    if not picture.releases:
+        return Numbers(values={}, seconds={})
+    return _Measured(picture, now).numbers(usage)
+
+
+class _Measured:
+    """One system while it is measured."""
+
+    def __init__(self, picture: Picture, now: datetime) -> None:
+        self._picture = picture
+        self._now = now
+        self._classes = sorted({name for release in picture.releases for name in _classes_of(release.manifest)})
+        self._class_of = {node.id: self._known_class(node.said.class_name) for node in picture.nodes}
+        self._open = [permit for permit in picture.permits if permit.returned_at is None]
+
+    def numbers(self, usage: Iterable[UsageSum]) -> Numbers:
+        system, nodes = self._picture.system, self._picture.nodes
+        values: dict[Metric, Values] = {
+            measures.RELEASES: {(system,): len(self._picture.releases)},
+            measures.NODES: self._nodes(),
+            measures.AWAY: self._by_class(permit.node for permit in self._open),
+            measures.AWAY_LIMIT: self._limits(),
+            measures.WAITING: self._by_class(self._waiting()),
+            measures.SILENT: self._by_class(node.id for node in nodes if self._age_s(node.last_seen) >= STALE_S),
+            measures.FAILED: self._by_class(node.id for node in nodes if node.said.failure),
+            measures.GAVE_UP: self._by_class(node.id for node in nodes if node.said.waits_for_operator),
+            measures.HEARTBEAT_AGE: self._oldest((node.id, node.last_seen) for node in nodes),
+            measures.PERMIT_AGE: self._oldest((permit.node, permit.granted_at) for permit in self._open),
+            measures.GRANTED: self._granted(),
+            measures.RETURNED: self._returned(),
+            measures.CALLS: self._calls(usage),
+        }
+        return Numbers(values=values, seconds=self._upgrades())
+
+    def _nodes(self) -> Values:
+        counts: Counter[Labels] = Counter()
+        for node in self._picture.nodes:
+            phase = node.said.phase if node.said.phase in _PHASES else OTHER
+            counts[self._picture.system, self._class_of[node.id], self._known_version(node.version), phase] += 1
+        return counts
+
+    def _limits(self) -> Values:
+        found: dict[Labels, float] = {}
+        for name in self._classes:
+            limit = self._limit_of(ClassName(name))
+            if limit is not None:
+                found[self._picture.system, name] = limit
+        return found
+
+    def _limit_of(self, name: ClassName) -> int | None:
+        """Return how many nodes of the system the newest schedule of a class lets be away; None for any number."""
+        for release in reversed(self._picture.releases):
+            if name not in _classes_of(release.manifest):
+                continue
+            rules = rules_of(release, name)
+            if rules is not None:
+                return min((budget.limit for budget in rules.budgets if budget.per is None), default=None)
+        return None
+
+    def _waiting(self) -> Iterator[NodeId]:
+        lapse = timedelta(seconds=LAPSE_S)
+        return (ask.node for ask in self._picture.asks if self._now - ask.last_asked_at < lapse)
+
+    def _granted(self) -> Values:
+        counts: Counter[Labels] = Counter({(self._picture.system, name): 0 for name in self._classes})
+        counts.update(self._label(permit) for permit in self._picture.permits)
+        return counts
+
+    def _returned(self) -> Values:
+        outcomes = ("upgraded", "failed")
+        counts: Counter[Labels] = Counter(
+            {(self._picture.system, name, outcome): 0 for name in self._classes for outcome in outcomes}
+        )
+        for permit in self._picture.permits:
+            if permit.returned_at is not None:
+                counts[(*self._label(permit), outcomes[permit.failure is not None])] += 1
+        return counts
+
+    def _calls(self, usage: Iterable[UsageSum]) -> Values:
+        counts: Counter[Labels] = Counter()
+        for row in usage:
+            who = "node" if row.from_node else "client"
+            outcome = _OK if row.outcome == "OK" else _ERROR
+            version = self._known_version(row.caller_version)
+            counts[self._picture.system, version, who, row.answered_by, outcome] += row.count
+        return counts
+
+    def _upgrades(self) -> dict[Metric, Mapping[Labels, Sequence[float]]]:
+        pauses: defaultdict[Labels, list[float]] = defaultdict(list)
+        transforms: defaultdict[Labels, list[float]] = defaultdict(list)
+        for node in self._picture.nodes:
+            labels = (self._picture.system, self._class_of[node.id])
+            for row in node.said.upgrades:
+                pauses[labels].append(row.pause_ms / 1000)
+                transforms[labels].append(row.transform_ms / 1000)
+        return {measures.PAUSE: pauses, measures.TRANSFORM: transforms}
+
+    def _by_class(self, nodes: Iterable[NodeId]) -> Values:
+        """Count nodes by class: 0 where there are none, so that a graph does not break off."""
+        counts: Counter[Labels] = Counter({(self._picture.system, name): 0 for name in self._classes})
+        counts.update((self._picture.system, self._class_of.get(node, OTHER)) for node in nodes)
+        return counts
+
+    def _oldest(self, moments: Iterable[tuple[NodeId, datetime]]) -> Values:
+        ages: dict[Labels, float] = {(self._picture.system, name): 0.0 for name in self._classes}
+        for node, moment in moments:
+            labels = (self._picture.system, self._class_of.get(node, OTHER))
+            ages[labels] = max(ages.get(labels, 0.0), self._age_s(moment))
+        return ages
+
+    def _age_s(self, moment: datetime) -> float:
+        return max(0.0, (self._now - moment).total_seconds())
+
+    def _label(self, permit: Permit) -> Labels:
+        return (self._picture.system, self._known_class(permit.class_name))
+
+    def _known_class(self, name: str) -> str:
+        return name if name in self._classes else OTHER
+
+    def _known_version(self, version: Version) -> str:
+        """Return a version as a label: 0 of a node that never ran, and those that were published."""
+        return str(version) if version <= len(self._picture.releases) else OTHER
+
+
+@lru_cache(maxsize=256)
+def _classes_of(manifest: str) -> frozenset[str]:
+    return frozenset(Manifest.model_validate_json(manifest).classes)
