@@ -31,6 +31,7 @@ from segue.layer.grpc_context import (
     reading,
     writing,
 )
+from segue.layer.grpc_generating import as_generator
 from segue.layer.grpc_hooks import (
     Around,
     Hooks,
@@ -46,6 +47,7 @@ from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.layer.grpc_step import within_step
 from segue.layer.stay import EndedError, Stay
 from segue.layer.steps import Steps
+from segue.layer.tracing import Mark, marked
 from segue.layer.usage import Tally
 from segue.model.ids import Version
 from segue.model.usage import AnsweredBy
@@ -99,6 +101,7 @@ class Surroundings:
         late: what to do with a call that came to the open gate and finds it closed.
         answered_by: the kind of object that answers.
         refusing: makes the refusal of a call that the object did not answer.
+        mark: tells the current span of each call; None while nobody traces.
     """
 
     key: Key
@@ -110,6 +113,7 @@ class Surroundings:
     late: Late
     answered_by: AnsweredBy
     refusing: Refusing
+    mark: Mark | None = None
 
 
 #: Callers whose handlers an answer keeps; it makes others' anew for each call. Far smaller, and it makes most anew.
@@ -147,14 +151,16 @@ class Answer:
         self._late = around.late
         self.answered_by = around.answered_by
         self._refusing = around.refusing
+        self.mark = around.mark
+        self._go: Callable[[Any, Context], Awaitable[bytes | None]] = marked(around.mark, self._run)
         self._generates = inspect.isasyncgenfunction(method.behaviour)
         #: What gRPC is given: it reads the request's bytes itself and then calls `serve`.
-        self.handler: MethodHandler = type(self)._make_handler(self.serve)
+        self.handler: MethodHandler = as_generator(type(self)._make_handler(self.serve))
         #: The same for a caller that gives its name.
         self.handler_for: Callable[[str], MethodHandler] = lru_cache(_HANDLERS_LIMIT)(self._handler_for)
 
     def _handler_for(self, caller: str) -> MethodHandler:
-        return type(self)._make_handler(partial(self.serve, caller=caller))
+        return as_generator(type(self)._make_handler(partial(self.serve, caller=caller)))
 
     async def serve(self, request: Any, context: Context, caller: str | None = None) -> bytes | None:
         """Answer a call, count it, and let nothing of an object's failure out but that it failed.
@@ -174,9 +180,9 @@ class Answer:
         try:
             claims = self._claims
             if claims is None:
-                reply = await self._run(request, context)
+                reply = await self._go(request, context)
             else:
-                reply = await within_step(self._steps, claims, self.from_node, partial(self._run, request, context))
+                reply = await within_step(self._steps, claims, self.from_node, partial(self._go, request, context))
             outcome = "OK" if context.code() is None else outcome_of(context)
             return reply
         except asyncio.CancelledError as error:

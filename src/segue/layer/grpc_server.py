@@ -14,6 +14,7 @@ from segue.layer.grpc_answer import Answer, Key, Surroundings
 from segue.layer.grpc_collector import MethodHandler, service_of
 from segue.layer.grpc_context import Context
 from segue.layer.grpc_forwarding import Forwarding
+from segue.layer.grpc_generating import as_generator
 from segue.layer.grpc_hooks import Hook, Spot
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refuse
 from segue.layer.grpc_refuser import Refuser
@@ -33,6 +34,7 @@ from segue.layer.label import (
 from segue.layer.parked import Parked, ParkLimits
 from segue.layer.quiet import go_quiet
 from segue.layer.steps import Steps
+from segue.layer.tracing import mark_of
 from segue.layer.usage import Usage
 from segue.model.ids import NodeId, Version
 
@@ -316,7 +318,7 @@ class Dispatch(grpc.GenericRpcHandler):
         way, caller = self.find(handler_call_details)
         if isinstance(way, Answer):
             return way.handler if caller is None else way.handler_for(caller)
-        return way
+        return None if way is None else as_generator(way)
 
     def find(
         self, handler_call_details: grpc.HandlerCallDetails, *, relayed: bool = False
@@ -378,6 +380,7 @@ class Dispatch(grpc.GenericRpcHandler):
                 late=self._waiting.take_late,
                 answered_by=link.role,
                 refusing=self._refuser.refusal,
+                mark=mark_of(caller=key[0], answered_by=link.role, node=chain.current.version),
             )
 
         return build_table(chain, self._default, Live(hooks=self._hooks, steps=self._steps), surround)
@@ -465,7 +468,7 @@ class _Relayed(grpc.GenericRpcHandler):
         """Say how gRPC is to handle a call; None leaves it to other handlers."""
         way, _ = self._dispatch.find(handler_call_details, relayed=True)
         assert not isinstance(way, Answer), way  # it would count the relaying process as the caller
-        return way
+        return None if way is None else as_generator(way)
 
 
 def _refusing(refusal: Refusal) -> MethodHandler:

@@ -11,6 +11,7 @@ from segue.layer.grpc_collector import MethodHandler, behaviour_of
 from segue.layer.grpc_context import outcome_of, outcome_when_cancelled
 from segue.layer.grpc_table import is_left_out
 from segue.layer.threads.grpc_threads import is_plain
+from segue.layer.tracing import Mark
 from segue.layer.usage import Tally
 
 
@@ -59,12 +60,22 @@ def natively(answer: Answer, tally: Tally, lock: threading.Lock, caller: str | N
             count(context, failed)
 
     counted: Callable[..., Any] = many if handler.response_streaming else one
+    if answer.mark is not None:
+        counted = _marked(answer.mark, counted)
     pool = getattr(behaviour, "experimental_thread_pool", None)
     if pool is not None:
         counted.experimental_thread_pool = pool  # type: ignore[attr-defined]
     return _MAKERS[handler.request_streaming, handler.response_streaming](
         counted, handler.request_deserializer, handler.response_serializer
     )
+
+
+def _marked(mark: Mark, method: Callable[..., Any]) -> Callable[..., Any]:
+    def run(request: Any, context: grpc.ServicerContext) -> Any:
+        mark()
+        return method(request, context)
+
+    return run
 
 
 _MAKERS: dict[tuple[bool, bool], Callable[..., MethodHandler]] = {
