@@ -33,7 +33,7 @@ _SAME_S = 1.0
 
 #: The parts of the command's help, in the order of their options below.
 _NODE, _LISTEN, _CALLS, _UPGRADES, _REQUIREMENTS, _LOGS = (
-    "The node", "Where it listens", "Calls", "Upgrades", "What releases require", "Logs",
+    "The node", "Where it listens", "Calls", "Upgrades", "What releases require", "Logs and metrics",
 )  # fmt: skip
 
 
@@ -266,6 +266,14 @@ def node(
     log_level: Annotated[
         LogLevel, typer.Option(help="What is logged: this and what is graver.", rich_help_panel=_LOGS)
     ] = LogLevel.INFO,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Where Prometheus finds the agent's metrics, HOST:PORT such as 127.0.0.1:9100, at /metrics; "
+            "nowhere by default. It asks nobody who they are.",
+            rich_help_panel=_LOGS,
+        ),
+    ] = None,
 ) -> None:
     """Run one node: the application's process, and the agent that upgrades it.
 
@@ -308,6 +316,7 @@ def node(
             park_mib=park_mib,
             stream_grace_s=stream_grace_s,
             drain_limit_s=drain_limit_s,
+            metrics=metrics,
         )
     log = LogSettings(format=log_format, level=log_level, system=settings.system, node=settings.node_id)
     raise typer.Exit(_run(settings, log))

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
+from prometheus_client import CollectorRegistry
+
 from segue import journey
 from segue.errors import OperatorError, PeerError, SegueError
 from segue.journey import Phase
@@ -20,6 +22,8 @@ from segue.node.folders import Folders, Identity
 from segue.node.handover import mode_of
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.journal import Journal
+from segue.node.metrics import NodeMetrics
+from segue.node.metrics_server import serving
 from segue.node.news import News
 from segue.node.orders import Done, Order, Orders, Refused, Restart, Retry
 from segue.node.placement import Placement
@@ -30,6 +34,7 @@ from segue.node.retirement import Retirement
 from segue.node.settings import NodeSettings
 from segue.node.supervisor import Supervisor
 from segue.node.told import Told
+from segue.node.tracing import Traces
 from segue.node.upkeep import Upkeep
 from segue.node.vacancy import check_free
 from segue.wire.client import UpgradeServer
@@ -70,6 +75,7 @@ class Agent:
         server: the upgrade server.
         clock: for the instants that the journal keeps.
         supervisor: is told what the agent is at.
+        registry: gets the agent's metrics.
 
     Raises:
         OperatorError: the node's journal cannot be read.
@@ -83,6 +89,7 @@ class Agent:
         server: UpgradeServer,
         clock: Clock,
         supervisor: Supervisor = _NOBODY,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._settings = settings
@@ -98,6 +105,8 @@ class Agent:
             raise OperatorError(
                 f"{folders.journal} has a gap ({error}): put back the whole file, or start the node on a new folder"
             ) from error
+        self._metrics = NodeMetrics(settings, self._journal.events, registry or CollectorRegistry())
+        self._traces = Traces(settings, kept=folders.trace, clock=clock, at=self._at)
         self._processes: Processes | None = None
         self._placement: Placement | None = None
         self._news = News(server, settings.system, retry_s=settings.retry_s)
@@ -206,6 +215,8 @@ class Agent:
         await self._keep(event)
         before = self._at
         self._at, _ = journey.advance(self._at, event)
+        self._metrics.note(before, event, self._at)
+        self._traces.note(before, event, self._at)
         logger.info("%s (%s)", log_words(self._at), type(event).__name__)
         self._supervisor.status(log_words(self._at))
         if self._at.phase not in _IN_PAUSE:
@@ -312,11 +323,14 @@ class Agent:
             try:
                 await self._report_once(executor, processes)
                 reachable, refused = True, False
+                self._metrics.reported(answered=True)
             except OperatorError as error:  # its numbers change, so it is said once
+                self._metrics.reported(answered=False)
                 if not refused:
                     logger.error("the upgrade server does not take this node's reports, and is asked again: %s", error)
                 refused = True
             except SegueError as error:
+                self._metrics.reported(answered=False)
                 if reachable:
                     logger.warning("cannot report to the upgrade server, and tries on: %s", error)
                 reachable = False
@@ -333,12 +347,14 @@ class Agent:
         serving = processes.running.get(generation) or processes.running.get(generation + 1)
         if processes.trouble:  # it passes, so it is in no journal
             at = replace(at, failure=processes.trouble, failure_details="")
+        condition = self._condition(executor, processes)
+        self._metrics.reports(condition, gathered.reports)
         message = heartbeat(
             self._settings,
             at,
             pid=serving.pid if serving else None,
             process_reports=gathered.reports,
-            condition=self._condition(executor, processes),
+            condition=condition,
             agent=agent_row(self._folders.agent, self._settings.poll_s),
         )
         reply = await self._server.heartbeat(self._settings.system, self._settings.node_id, message)
@@ -383,8 +399,8 @@ async def run_agent(settings: NodeSettings, clock: Clock, supervisor: Supervisor
     """Be the agent of the node that `settings` describe, until cancelled.
 
     Raises:
-        OperatorError: the state folder is not this node's, an address is taken, a TLS file is not what it should be, or
-            the node cannot start.
+        OperatorError: the state folder is not this node's, an address is taken, or that of the metrics, a TLS file is
+            not what it should be, or the node cannot start.
     """
     settings.tls.check()
     if mode_of(settings.hand_over) is HandOverMode.STOP_AND_START:
@@ -396,10 +412,19 @@ async def run_agent(settings: NodeSettings, clock: Clock, supervisor: Supervisor
         )
     identity = Identity(system=settings.system, class_name=settings.class_name, node_id=settings.node_id)
     folders = Folders(settings.state, identity)
+    registry = CollectorRegistry()
     try:
-        async with UpgradeServer(settings.server_url) as server:
-            agent = Agent(settings=settings, folders=folders, server=server, clock=clock, supervisor=supervisor)
-            await agent.run()
+        with serving(settings.metrics, registry):
+            async with UpgradeServer(settings.server_url) as server:
+                agent = Agent(
+                    settings=settings,
+                    folders=folders,
+                    server=server,
+                    clock=clock,
+                    supervisor=supervisor,
+                    registry=registry,
+                )
+                await agent.run()
     except* SegueError as group:
         raise _first(group) from None
     finally:

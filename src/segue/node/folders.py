@@ -13,6 +13,7 @@
     STATE/old/N-TIME/              what version N's object kept, which was superseded at TIME (Unix seconds)
     STATE/future/N/                what the future simulation of version N keeps
     STATE/making/                  transforms' work; becomes states/N in one rename
+    STATE/trace.json               the trace of what is under way, if the agent is run with OpenTelemetry
     STATE/usage/                   last counts of processes that ended, until they are reported
     STATE/run                      a link to where the sockets are
 
@@ -102,6 +103,11 @@ class Folders:
     def old(self) -> Path:
         """Where superseded states are kept for a while."""
         return self.root / "old"
+
+    @property
+    def trace(self) -> Path:
+        """What an agent leaves of its trace for the next."""
+        return self.root / "trace.json"
 
     @property
     def usage(self) -> Path:

@@ -280,6 +280,7 @@ class Host:
             "phase": self.phase,
             "answers": self._objects.versions,
             "facts": dict(self._objects.facts),
+            "in_flight": asdict(self._dispatch.in_flight),
         }
         if not rows:
             return report

@@ -8,7 +8,7 @@ from typing import Any
 from segue.errors import OperatorError
 from segue.layer.label import unlabelled_default
 from segue.layer.tls import TlsFiles
-from segue.model.address import Address, read_address, read_addresses
+from segue.model.address import Address, read_address, read_addresses, split_address
 from segue.model.ids import ClassName, NodeId, SystemName
 from segue.node.plan import HandOver
 from segue.node.requirements import InstallSettings
@@ -55,6 +55,7 @@ class NodeSettings:
         stream_grace_s: seconds that streams have to end by themselves when the node goes away; 0 for none.
         drain_limit_s: seconds that a process that was replaced forwards calls, at most.
         retry_s: seconds after a failure until the release is tried again; twice as many after each further one.
+        metrics: where the agent tells its metrics, as HOST:PORT; None for nowhere.
     """
 
     server_url: str
@@ -92,11 +93,14 @@ class NodeSettings:
     park_mib: int = 64
     stream_grace_s: float = 10.0
     drain_limit_s: float = 600.0
+    metrics: str | None = None
 
     def __post_init__(self) -> None:
         read_address(self.address)
         assert self.addresses
         unlabelled_default(self.unlabelled)
+        if self.metrics is not None:
+            split_address(self.metrics)
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise OperatorError(f"{name} is {getattr(self, name)}: it must be more than 0 seconds")
