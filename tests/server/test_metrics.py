@@ -74,6 +74,7 @@ async def test_a_fleet_in_a_rollout(bench: Bench) -> None:
     assert value(found, "segue_releases", system=SYSTEM) == 2
     assert value(found, "segue_nodes", **one, version="1", phase="serving") == 3
     assert value(found, "segue_nodes", **one, version="2", phase="serving") == 1
+    assert value(found, "segue_nodes_upgraded", **one) == 1
     assert value(found, "segue_nodes_away", **one) == 2
     assert value(found, "segue_nodes_away_limit", **one) == 2
     assert value(found, "segue_nodes_silent", **one) == 3

@@ -67,10 +67,11 @@ class _Measured:
         self._open = [permit for permit in picture.permits if permit.returned_at is None]
 
     def numbers(self, usage: Iterable[UsageSum]) -> Numbers:
-        system, nodes = self._picture.system, self._picture.nodes
+        system, nodes, newest = self._picture.system, self._picture.nodes, len(self._picture.releases)
         values: dict[Metric, Values] = {
-            measures.RELEASES: {(system,): len(self._picture.releases)},
+            measures.RELEASES: {(system,): newest},
             measures.NODES: self._nodes(),
+            measures.UPGRADED: self._by_class(node.id for node in nodes if node.version == newest),
             measures.AWAY: self._by_class(permit.node for permit in self._open),
             measures.AWAY_LIMIT: self._limits(),
             measures.WAITING: self._by_class(self._waiting()),

@@ -19,6 +19,7 @@ NODES = Metric(
     help="Nodes by the version that they run and where they are on their way.",
     labels=("system", "class", "version", "phase"),
 )
+UPGRADED = Metric(name="segue_nodes_upgraded", kind=_GAUGE, help="Nodes that run the newest release.", labels=_CLASS)
 AWAY = Metric(name="segue_nodes_away", kind=_GAUGE, help="Nodes that hold a permit.", labels=_CLASS)
 AWAY_LIMIT = Metric(
     name="segue_nodes_away_limit",
@@ -100,8 +101,8 @@ WATCHERS = Metric(name="segue_event_watchers", kind=_GAUGE, help="Streams of eve
 
 #: What is read from the upgrade database: all servers on one database say the same.
 OF_THE_DATABASE = (
-    DATABASE_UP, RELEASES, NODES, AWAY, AWAY_LIMIT, WAITING, SILENT, FAILED, GAVE_UP, HEARTBEAT_AGE, PERMIT_AGE,
-    GRANTED, RETURNED, CALLS, PAUSE, TRANSFORM,
+    DATABASE_UP, RELEASES, NODES, UPGRADED, AWAY, AWAY_LIMIT, WAITING, SILENT, FAILED, GAVE_UP, HEARTBEAT_AGE,
+    PERMIT_AGE, GRANTED, RETURNED, CALLS, PAUSE, TRANSFORM,
 )  # fmt: skip
 #: What one process of the server counts itself.
 OF_THE_PROCESS = (REQUESTS, REQUEST_TIME, DATABASE_ERRORS, WATCHERS)
