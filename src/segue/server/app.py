@@ -17,6 +17,8 @@ from segue.server.api import Endpoints, router_of
 from segue.server.bundles import BundleFolder
 from segue.server.node_orders import OrdersForNodes
 from segue.server.operator_api import OperatorEndpoints, operator_router_of
+from segue.server.event_routes import Ringing, events_router
+from segue.server.events import Changes, Events
 from segue.server.metrics import Measured, Metrics, metrics_router
 from segue.server.refusals import refusal_of, wrong_fields
 from segue.server.sql import SqlStore
@@ -33,7 +35,14 @@ BACKLOG = 2048
 GRACE_S = 5
 
 
-def create_app(store: Store, bundles: BundleFolder, clock: Clock, *, limit_bytes: int = LIMIT_BYTES) -> FastAPI:
+def create_app(
+    store: Store,
+    bundles: BundleFolder,
+    clock: Clock,
+    *,
+    limit_bytes: int = LIMIT_BYTES,
+    changes: Changes | None = None,
+) -> FastAPI:
     """Put the server together, to be run by any ASGI server.
 
     Args:
@@ -41,6 +50,7 @@ def create_app(store: Store, bundles: BundleFolder, clock: Clock, *, limit_bytes
         bundles: where bundles are kept.
         clock: the server's time.
         limit_bytes: the largest body that is taken.
+        changes: the history that is streamed to watchers; None if there is no such stream.
     """
     app = FastAPI(
         title="Segue upgrade server",
@@ -51,11 +61,17 @@ def create_app(store: Store, bundles: BundleFolder, clock: Clock, *, limit_bytes
     )
     app.state.limit_bytes = limit_bytes
     orders = OrdersForNodes(store, clock)
-    app.include_router(router_of(Endpoints(store, bundles, clock, orders)))
+    endpoints = Endpoints(store, bundles, clock, orders)
+    app.include_router(router_of(endpoints))
     app.include_router(operator_router_of(OperatorEndpoints(store, clock, orders)))
     app.state.metrics = metrics = Metrics(store, clock)
     app.include_router(metrics_router(metrics))
     app.add_middleware(Measured, metrics=metrics)
+    app.state.events = None
+    if changes is not None:
+        app.state.events = events = Events(changes, count=metrics.watchers.inc)
+        app.include_router(events_router(events, endpoints.list_releases))
+        app.add_middleware(Ringing, events=events)
     app.add_exception_handler(SegueError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_http)
@@ -88,8 +104,9 @@ def serve(
         bundles = BundleFolder(data / "bundles")
         store = SqlStore(data / "database.sqlite")
         try:
+            app = create_app(store, bundles, SystemClock(), limit_bytes=limit_bytes)
             config = uvicorn.Config(
-                create_app(store, bundles, SystemClock(), limit_bytes=limit_bytes),
+                app,
                 lifespan="off",
                 log_level="warning",
                 access_log=False,
@@ -99,9 +116,28 @@ def serve(
             # Connections made from now on wait in the listener until the loop runs.
             if on_ready:
                 on_ready(_url(listener))
-            uvicorn.Server(config).run(sockets=[listener])
+            EndingServer(config, app.state.events).run(sockets=[listener])
         finally:
             store.close()
+
+
+class EndingServer(uvicorn.Server):
+    """A server that ends the streams of events when it stops; it would wait for their watchers to go, else.
+
+    Args:
+        config: the server's.
+        events: the streams; None if there are none.
+    """
+
+    def __init__(self, config: uvicorn.Config, events: Events | None) -> None:
+        super().__init__(config)
+        self._events = events
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        if self._events is not None:
+            self._events.end()
+        await super().shutdown(sockets)
 
 
 def _listening(host: str, port: int) -> socket.socket:

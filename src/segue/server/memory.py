@@ -27,9 +27,9 @@ from segue.server.store import (
     UsageSum,
     Verdict,
     ended,
-    welcome,
     forgotten,
     present,
+    welcome,
 )
 from segue.wire.messages import UsageRow
 
