@@ -79,13 +79,8 @@ class Served:
 
     def beat(self, node: str, version: int = 1, **more: Any) -> HeartbeatReply:
         """Report a node."""
-        said = Heartbeat(
-            **{
-                "class_name": "BlockNode", "version": version, "address": "127.0.0.1:9001", "phase": "serving",
-                "attributes": {"zone": "a"},
-            }
-            | more
-        )  # fmt: skip
+        known: dict[str, Any] = {"class_name": "BlockNode", "address": "127.0.0.1:9001", "attributes": {"zone": "a"}}
+        said = Heartbeat(**{**known, "version": version, "phase": "serving"} | more)
         reply = self.tell(lambda server: server.heartbeat(SYSTEM, NodeId(node), said))
         assert isinstance(reply, HeartbeatReply)
         return reply

@@ -9,34 +9,34 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from segue.model.ids import Version
 from segue.server.memory import MemoryStore
-from segue.server.store import NotYet, Store
+from segue.server.store import NotYet, Store, welcome
 from segue.testing.stores import store_agreement
 
 
 class Miscounts(MemoryStore):
     """Counts one call too many."""
 
-    def hear(self, system, node, usage):  # type: ignore[no-untyped-def]
-        return super().hear(system, node, [row.model_copy(update={"count": row.count + 1}) for row in usage])
+    def hear(self, system, node, usage, greet=welcome):  # type: ignore[no-untyped-def]
+        return super().hear(system, node, [row.model_copy(update={"count": row.count + 1}) for row in usage], greet)
 
 
 class BelievesTheLast(MemoryStore):
     """Lets a count that comes late take the place of a larger one."""
 
-    def hear(self, system, node, usage):  # type: ignore[no-untyped-def]
+    def hear(self, system, node, usage, greet=welcome):  # type: ignore[no-untyped-def]
         rows = list(usage)
         for row in rows:
             called = (row.node_version, row.caller_version, row.caller, row.method)
             kind = (*called, row.answered_by, row.from_node, row.outcome)
             self._system(system).usage.pop((node.id, row.incarnation, kind), None)
-        return super().hear(system, node, rows)
+        return super().hear(system, node, rows, greet)
 
 
 class ForgetsWhen(MemoryStore):
     """Takes each report of a count for a call that was just made."""
 
-    def hear(self, system, node, usage):  # type: ignore[no-untyped-def]
-        newest = super().hear(system, node, usage)
+    def hear(self, system, node, usage, greet=welcome):  # type: ignore[no-untyped-def]
+        newest = super().hear(system, node, usage, greet)
         kept = self._system(system).usage
         kept.update({key: (count, node.last_seen) for key, (count, _) in kept.items()})
         return newest

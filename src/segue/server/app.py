@@ -15,11 +15,11 @@ from segue.errors import OperatorError, PeerError, SegueError
 from segue.model.clock import Clock, SystemClock
 from segue.server.api import Endpoints, router_of
 from segue.server.bundles import BundleFolder
-from segue.server.node_orders import OrdersForNodes
-from segue.server.operator_api import OperatorEndpoints, operator_router_of
 from segue.server.event_routes import Ringing, events_router
 from segue.server.events import Changes, Events
 from segue.server.metrics import Measured, Metrics, metrics_router
+from segue.server.node_orders import OrdersForNodes
+from segue.server.operator_api import OperatorEndpoints, operator_router_of
 from segue.server.refusals import refusal_of, wrong_fields
 from segue.server.sql import SqlStore
 from segue.server.store import Store

@@ -108,7 +108,8 @@ class _Measured:
                 continue
             rules = rules_of(release, name)
             if rules is not None:
-                return min((budget.limit for budget in rules.budgets if budget.per is None), default=None)
+                count = sum(node.version > 0 for node in self._picture.nodes)
+                return min((budget.limit_of(count) for budget in rules.budgets if budget.per is None), default=None)
         return None
 
     def _waiting(self) -> Iterator[NodeId]:

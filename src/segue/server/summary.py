@@ -70,7 +70,7 @@ def summary_of(picture: Picture, callers: Iterable[CallerSum], now: datetime) ->
         silent=_some(one.node.id for one in traits if one.silent),
         waits=waits.listed[:_WAITS],
         more_waits=sum(one.nodes.count for one in waits.listed[_WAITS:]),
-        failures=failures[:_FAILURES],
+        failures=tuple(failures[:_FAILURES]),
         more_failures=sum(one.nodes.count for one in failures[_FAILURES:]),
         callers=_uses(callers),
     )
