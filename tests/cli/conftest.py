@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from segue.server.memory import MemoryStore
 from segue.testing.server import SYSTEM, HeldClock, bundle_of
 from segue.wire.client import UpgradeServer
 from segue.wire.messages import Heartbeat, HeartbeatReply, PermitAnswer, PermitRequest
+
+
+async def _publish(server: UpgradeServer, *, bundle: bytes) -> None:
+    await server.publish(bundle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class Served:
         """Publish releases that have a manifest and no code."""
         for version in versions:
             bundle = bundle_of(version, **more)
-            self.tell(lambda server, bundle=bundle: server.publish(bundle))
+            self.tell(partial(_publish, bundle=bundle))
 
     def beat(self, node: str, version: int = 1, **more: Any) -> HeartbeatReply:
         """Report a node."""
@@ -102,8 +107,8 @@ class Served:
 def served(tmp_path: Path) -> Iterator[Served]:
     """An upgrade server with nothing in it."""
     clock = HeldClock()
-    store = MemoryStore()
-    app = create_app(store, BundleFolder(tmp_path / "bundles"), clock)
+    store = MemoryStore(clock)
+    app = create_app(store, BundleFolder(tmp_path / "bundles"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

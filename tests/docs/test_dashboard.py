@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from segue.model.clock import SystemClock
 from segue.model.ids import ClassName, NodeId, SystemName
 from segue.node import measures as of_nodes
 from segue.node.metrics import NodeMetrics
@@ -39,7 +38,7 @@ def told(tmp_path: Path) -> set[str]:
     )  # fmt: skip
     registry = CollectorRegistry()
     NodeMetrics(settings, (), registry)
-    families = [*Metrics(MemoryStore(), SystemClock()).registry.collect(), *registry.collect()]
+    families = [*Metrics(MemoryStore()).registry.collect(), *registry.collect()]
     names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     return names | {f"{family.name}_bucket" for family in families if family.type == "histogram"}
 

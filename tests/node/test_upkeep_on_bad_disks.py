@@ -2,8 +2,8 @@
 
 import asyncio
 import errno
+from collections.abc import Container
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 
 from segue.model.ids import ClassName, NodeId, SystemName
@@ -17,11 +17,11 @@ class FaultyFolders(Folders):
 
     looks = 0
 
-    def remove_old(self, before: datetime) -> None:
+    def remove_old(self, paths: Container[Path]) -> None:
         self.looks += 1
         if self.looks == 1:
             raise OSError(errno.EIO, "Input/output error")
-        super().remove_old(before)
+        super().remove_old(paths)
 
 
 async def test_a_disk_that_fails_is_looked_at_again(tmp_path: Path) -> None:

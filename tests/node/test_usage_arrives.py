@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -19,13 +18,12 @@ from segue.model.usage import CallCounts
 from segue.node.reports import Gathered, Reports
 from segue.server.memory import MemoryStore
 from segue.server.sql import SqlStore
-from segue.server.store import NodeRecord, Store
+from segue.server.store import Report, Store
 from segue.wire.messages import Heartbeat, UsageRow
 
 T = TypeVar("T")
 
 SYSTEM = SystemName("blockstore")
-START = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 #: Small, so that most heartbeats have no room for all.
 ROWS = 3
 
@@ -77,7 +75,6 @@ class Fleet(RuleBasedStateMachine):
         self.processes = [self._process()]
         self.reports = Reports(self.state / "usage", ROWS)
         self.late: list[tuple[UsageRow, ...]] = []
-        self.heartbeats = 0
         self.calls: Counter[tuple[int, str, str]] = Counter()
 
     def _process(self) -> Process:
@@ -95,10 +92,8 @@ class Fleet(RuleBasedStateMachine):
         return gathered, rows
 
     def _hear(self, rows: tuple[UsageRow, ...]) -> None:
-        self.heartbeats += 1
         said = Heartbeat(class_name="BlockNode", version=1, address="h:1", phase="serving")
-        at = START + timedelta(seconds=self.heartbeats)
-        self.store.hear(SYSTEM, NodeRecord(id=NodeId("n1"), version=Version(1), said=said, last_seen=at), rows)
+        self.store.hear([Report(system=SYSTEM, node=NodeId("n1"), said=said, usage=rows)])
 
     @rule(
         data=st.data(),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -14,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.errors import PeerError
-from segue.model.clock import SystemClock
-from segue.model.ids import NodeId, SystemName, Version
+from segue.model.ids import SystemName, Version
 from segue.release.bundle import content_hash
 from segue.server.app import EndingServer, create_app
 from segue.server.bundles import BundleFolder
 from segue.server.events import PAGE, Events, last_number
-from segue.server.memory import MemoryStore
+from segue.server.history import Kind
+from segue.server.store import Store
 from segue.testing.changes import MemoryChanges
 from segue.testing.server import bundle_of
 
@@ -253,32 +254,40 @@ async def real_server(app: FastAPI) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def app(changes: MemoryChanges, tmp_path: Path) -> FastAPI:
-    return create_app(MemoryStore(), BundleFolder(tmp_path), SystemClock(), changes=changes)
+def app(store: Store, tmp_path: Path) -> FastAPI:
+    return create_app(store, BundleFolder(tmp_path))
 
 
-async def publish(http: httpx.AsyncClient) -> None:
-    bundle = bundle_of(1)
-    answer = await http.post("/v1/releases", params={"sha256": content_hash(bundle)}, content=bundle)
-    assert answer.status_code == 201
+async def publish(http: httpx.AsyncClient, *versions: int) -> None:
+    for version in versions:
+        bundle = bundle_of(version)
+        answer = await http.post("/v1/releases", params={"sha256": content_hash(bundle)}, content=bundle)
+        assert answer.status_code == 201
+
+
+PAGE_TEXT = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+
+
+def test_the_page_has_every_kind_of_event() -> None:
+    told = re.findall(r"^\| `(\w+)` \|", PAGE_TEXT.partition("| kind |")[2], re.MULTILINE)
+    assert told == [kind.value for kind in Kind]
 
 
 PATH = "/v1/systems/blockstore/events"
 
 
-async def test_a_browser_comes_back_with_the_last_id(app: FastAPI, changes: MemoryChanges) -> None:
-    for _ in range(3):
-        changes.happen(SYSTEM, "granted", node=NodeId("n1"))
+async def test_a_browser_comes_back_with_the_last_id(app: FastAPI) -> None:
     async with real_server(app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
         assert (await http.get(PATH)).status_code == 404
-        await publish(http)
+        await publish(http, 1, 2, 3)
         async with http.stream("GET", PATH, headers={"Last-Event-ID": "2"}, params={"after": "0"}) as response:
             assert response.status_code == 200
             assert response.headers["content-type"].startswith("text/event-stream")
             assert response.headers["cache-control"] == "no-store"
             lines = response.aiter_lines()
             got = [await anext(lines) for _ in range(6)]
-            assert got[:5] == ["retry: 2000", "id: 2", "", "id: 3", "event: granted"]
+            assert got[:5] == ["retry: 2000", "id: 2", "", "id: 3", "event: published"]
+            assert json.loads(got[5].removeprefix("data: "))["version"] == 3
             assert "segue_event_watchers 1.0\n" in (await http.get("/metrics")).text
         for wrong in ("-1", "x", str(2**63)):
             assert (await http.get(PATH, params={"after": wrong})).status_code == 422
@@ -287,23 +296,16 @@ async def test_a_browser_comes_back_with_the_last_id(app: FastAPI, changes: Memo
         assert "segue_event_watchers 0.0\n" in (await http.get("/metrics")).text
 
 
-async def test_a_request_that_changes_something_rings(app: FastAPI, changes: MemoryChanges) -> None:
-    """Within less than the second that a look takes: the stream is told, and need not poll."""
+async def test_a_request_that_changes_something_rings(app: FastAPI) -> None:
+    """No look is due for an hour: only the ring can have told."""
     async with real_server(app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
-        await publish(http)
+        await publish(http, 1)
         app.state.events._poll_s = 3600
         async with http.stream("GET", PATH) as response:
             lines = response.aiter_lines()
-            assert [await anext(lines) for _ in range(3)] == ["retry: 2000", "id: 0", ""]
-            changes.happen(SYSTEM, "published")
-            await publish_again(http)
-            assert [await anext(lines) for _ in range(2)] == ["id: 1", "event: published"]
-
-
-async def publish_again(http: httpx.AsyncClient) -> None:
-    bundle = bundle_of(1)
-    answer = await http.post("/v1/releases", params={"sha256": content_hash(bundle)}, content=bundle)
-    assert answer.status_code == 200
+            assert [await anext(lines) for _ in range(3)] == ["retry: 2000", "id: 1", ""]
+            await publish(http, 2)
+            assert [await anext(lines) for _ in range(2)] == ["id: 2", "event: published"]
 
 
 async def test_a_stop_ends_streams_as_they_should(app: FastAPI) -> None:
@@ -312,7 +314,7 @@ async def test_a_stop_ends_streams_as_they_should(app: FastAPI) -> None:
         began = asyncio.Event()
         async with real_server(app) as url:
             async with httpx.AsyncClient(base_url=url, trust_env=False) as publisher:
-                await publish(publisher)
+                await publish(publisher, 1)
             reading = tasks.create_task(_read_all(http, url + PATH, began))
             await began.wait()
         assert (await reading).startswith(b"retry: 2000")

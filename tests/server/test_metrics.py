@@ -8,7 +8,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from segue.errors import PeerError
-from segue.model.clock import SystemClock
 from segue.model.ids import NodeId, SystemName
 from segue.model.metric import MetricKind
 from segue.release.bundle import content_hash
@@ -34,7 +33,7 @@ def read(text: str) -> Samples:
 
 
 def scrape(bench: Bench) -> Samples:
-    return read(Metrics(bench.store, bench.clock).text().decode())
+    return read(Metrics(bench.store).text().decode())
 
 
 def value(samples: Samples, name: str, **labels: str) -> float | None:
@@ -195,7 +194,7 @@ class Unanswering(MemoryStore):
 
 async def test_a_database_that_does_not_answer_is_told(tmp_path: Path) -> None:
     store = Unanswering()
-    app = create_app(store, BundleFolder(tmp_path), SystemClock())
+    app = create_app(store, BundleFolder(tmp_path))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://segue") as http:
         bundle = bundle_of(1)
         published = await http.post("/v1/releases", params={"sha256": content_hash(bundle)}, content=bundle)
@@ -223,14 +222,14 @@ class Counting(MemoryStore):
 
 def test_the_database_is_read_once_for_all_who_ask_in_the_same_seconds() -> None:
     store, now = Counting(), [100.0]
-    metrics = Metrics(store, SystemClock(), look_s=5, seconds=lambda: now[0])
+    metrics = Metrics(store, look_s=5, seconds=lambda: now[0])
     for now[0] in (100.0, 101.0, 104.9, 105.0, 109.0):
         metrics.text()
     assert store.looks == 2
 
 
 def test_every_metric_is_there_as_it_is_told_of() -> None:
-    families = {family.name: family for family in Metrics(MemoryStore(), SystemClock()).registry.collect()}
+    families = {family.name: family for family in Metrics(MemoryStore()).registry.collect()}
     for metric in (*measures.OF_THE_DATABASE, *measures.OF_THE_PROCESS):
         family = families.pop(metric.name.removesuffix("_total"))
         assert (family.type, family.documentation) == (metric.kind.value, metric.help)

@@ -6,7 +6,6 @@ import httpx
 import pytest
 from fastapi import FastAPI, Response
 
-from segue.model.clock import SystemClock
 from segue.server.app import create_app
 from segue.server.bundles import BundleFolder
 from segue.server.memory import MemoryStore
@@ -17,7 +16,7 @@ from segue.wire.messages import ReleaseNotice
 
 @pytest.fixture
 def app(tmp_path: Path) -> FastAPI:
-    return create_app(MemoryStore(), BundleFolder(tmp_path), SystemClock())
+    return create_app(MemoryStore(), BundleFolder(tmp_path))
 
 
 def test_every_operation_is_described(app: FastAPI) -> None:
@@ -30,6 +29,7 @@ def test_every_operation_is_described(app: FastAPI) -> None:
         "fetch_bundle",
         "list_releases",
         "publish_release",
+        "report_alive",
         "report_heartbeat",
         "return_a_permit",
         "show_metrics",
@@ -96,7 +96,7 @@ class BrokenStore(MemoryStore):
 
 
 async def test_the_servers_own_fault_is_told_as_such(tmp_path: Path) -> None:
-    app = create_app(BrokenStore(), BundleFolder(tmp_path), SystemClock())
+    app = create_app(BrokenStore(), BundleFolder(tmp_path))
     transport = DeclaredTransport(app, raise_faults=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://segue") as http:
         response = await http.get("/v1/systems/blockstore/releases")

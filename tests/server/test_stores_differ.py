@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.server.memory import MemoryStore
 from segue.server.store import NotYet, Store, welcome
@@ -16,30 +17,60 @@ from segue.testing.stores import store_agreement
 class Miscounts(MemoryStore):
     """Counts one call too many."""
 
-    def hear(self, system, node, usage, greet=welcome):  # type: ignore[no-untyped-def]
-        return super().hear(system, node, [row.model_copy(update={"count": row.count + 1}) for row in usage], greet)
+    def hear(self, reports, greet=welcome):  # type: ignore[no-untyped-def]
+        return super().hear(
+            [
+                replace(one, usage=tuple(row.model_copy(update={"count": row.count + 1}) for row in one.usage))
+                for one in reports
+            ],
+            greet,
+        )
 
 
 class BelievesTheLast(MemoryStore):
     """Lets a count that comes late take the place of a larger one."""
 
-    def hear(self, system, node, usage, greet=welcome):  # type: ignore[no-untyped-def]
-        rows = list(usage)
-        for row in rows:
+    def _hear(self, known, report, at, greet):  # type: ignore[no-untyped-def]
+        for row in report.usage:
             called = (row.node_version, row.caller_version, row.caller, row.method)
             kind = (*called, row.answered_by, row.from_node, row.outcome)
-            self._system(system).usage.pop((node.id, row.incarnation, kind), None)
-        return super().hear(system, node, rows, greet)
+            known.usage.pop((report.node, row.incarnation, kind), None)
+        return super()._hear(known, report, at, greet)
 
 
 class ForgetsWhen(MemoryStore):
     """Takes each report of a count for a call that was just made."""
 
-    def hear(self, system, node, usage, greet=welcome):  # type: ignore[no-untyped-def]
-        newest = super().hear(system, node, usage, greet)
-        kept = self._system(system).usage
-        kept.update({key: (count, node.last_seen) for key, (count, _) in kept.items()})
-        return newest
+    def _hear(self, known, report, at, greet):  # type: ignore[no-untyped-def]
+        heard = super()._hear(known, report, at, greet)
+        known.usage.update({key: (count, at) for key, (count, _) in known.usage.items()})
+        return heard
+
+
+class KnowsEveryTag(MemoryStore):
+    """Takes it that nothing changed from whoever says so."""
+
+    def _hear(self, known, report, at, greet):  # type: ignore[no-untyped-def]
+        if report.tag and report.node in known.tags:
+            known.tags[report.node] = report.tag
+        return super()._hear(known, report, at, greet)
+
+
+class RewritesHistory(MemoryStore):
+    """Removes what is old, whatever it is."""
+
+    def tend(self, keep):  # type: ignore[no-untyped-def]
+        for known in self._systems.values():
+            known.history = [entry for entry in known.history if entry.at >= self.now() - keep]
+        return super().tend(keep)
+
+
+class NeverLapses(MemoryStore):
+    """Keeps every lease alive."""
+
+    def _settled(self, system):  # type: ignore[no-untyped-def]
+        picture, _ = super()._settled(system)
+        return replace(picture, permits=self._picture(system).permits), []
 
 
 class ForgetsSince(MemoryStore):
@@ -76,16 +107,28 @@ class ForgetsFinal(MemoryStore):
     """Takes every failure for one that passes."""
 
     def give_back(self, system, node, permit, close):  # type: ignore[no-untyped-def]
-        return super().give_back(system, node, permit, lambda held: replace(close(held), final=False))
+        return super().give_back(system, node, permit, lambda held, now: replace(close(held, now), final=False))
 
 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize(
-    "wrong", [ForgetsFinal, Miscounts, BelievesTheLast, ForgetsWhen, ForgetsSince, ReturnsTwice, LeavesGaps]
+    "wrong",
+    [
+        ForgetsFinal,
+        Miscounts,
+        BelievesTheLast,
+        ForgetsWhen,
+        ForgetsSince,
+        KnowsEveryTag,
+        NeverLapses,
+        RewritesHistory,
+        ReturnsTwice,
+        LeavesGaps,
+    ],
 )
 def test_the_battery_finds_it(wrong: type[MemoryStore]) -> None:
-    def open_wrong() -> AbstractContextManager[Store]:
-        return nullcontext(wrong())
+    def open_wrong(clock: Clock) -> AbstractContextManager[Store]:
+        return nullcontext(wrong(clock))
 
     found = settings(
         max_examples=400,

@@ -9,7 +9,7 @@ from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.release.bundle import manifest_of
 from segue.server.admission import ask_permit, return_permit
 from segue.server.memory import MemoryStore
-from segue.server.store import Granted, Held, NodeRecord, NotYet, Release
+from segue.server.store import Granted, Held, NotYet, Release, Report
 from segue.testing.server import HeldClock, bundle_of
 from segue.wire.messages import Heartbeat, PermitRequest, PermitReturnRequest
 
@@ -22,7 +22,7 @@ DEEDS = st.lists(st.tuples(st.sampled_from(NODES), st.integers(1, 5), st.boolean
 
 
 def store_of(limits: list[int]) -> MemoryStore:
-    store = MemoryStore()
+    store = MemoryStore(HeldClock())
     for version, limit in enumerate([1, *limits], start=1):
         bundle = bundle_of(
             version, schedule=f"max_unavailable = {max(1, limit)}", untouched=() if limit else ("BlockNode",)
@@ -36,7 +36,7 @@ def store_of(limits: list[int]) -> MemoryStore:
         )  # fmt: skip
     said = Heartbeat(class_name=ClassName("BlockNode"), version=1, address="h:1", phase="serving")
     for node in NODES:
-        store.hear(SYSTEM, NodeRecord(id=node, version=Version(1), said=said, last_seen=NOON), ())
+        store.hear([Report.of(SYSTEM, node, said)])
     return store
 
 
@@ -45,19 +45,19 @@ def store_of(limits: list[int]) -> MemoryStore:
 def test_a_permit_passes_no_budget_and_ends_for_a_reason(
     limits: list[int], deeds: list[tuple[NodeId, int, bool]]
 ) -> None:
-    store, clock, newest = store_of(limits), HeldClock(), len(limits) + 1
+    store, newest = store_of(limits), len(limits) + 1
     held: dict[NodeId, str] = {}
     for number, (node, ahead, comes_back) in enumerate(deeds):
         at = {one.id: one.version for one in store.picture_of(SYSTEM).nodes}[node]
         to = min(newest, at + ahead)
         if comes_back and node in held:
-            return_permit(store, SYSTEM, node, held.pop(node), PermitReturnRequest(), clock)
+            return_permit(store, SYSTEM, node, held.pop(node), PermitReturnRequest())
             continue
         on_the_way = [limit for limit in limits[at - 1 : to - 1] if limit]
         if not on_the_way:
             continue
         request = PermitRequest(class_name="BlockNode", from_version=at, to_version=to)
-        verdict = ask_permit(store, SYSTEM, node, request, permit=f"p{number}", clock=clock)
+        verdict = ask_permit(store, SYSTEM, node, request, permit=f"p{number}")
         match verdict:
             case Granted(permit):
                 passed = [limit for limit in limits[at - 1 : permit.to_version - 1] if limit]

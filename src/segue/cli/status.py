@@ -169,8 +169,12 @@ def _groups(now: SystemSummary) -> Iterator[RenderableType]:
     """Yield the parts below the headline for a fleet of any size."""
     yield overview.groups(now)
     below, callers = [*overview.waits(now), *overview.failures(now)], overview.callers(now)
-    yield from [Text(), *below] if below else ()
-    yield from [Text(), callers] if callers else ()
+    if below:
+        yield Text()
+        yield from below
+    if callers:
+        yield Text()
+        yield callers
 
 
 def _nodes(now: SystemStatus, summary: SystemSummary, *, verbose: bool) -> Iterator[RenderableType]:
@@ -188,8 +192,12 @@ def _nodes(now: SystemStatus, summary: SystemSummary, *, verbose: bool) -> Itera
     yield table
     callers = clients(now)
     below = [*overview.waits(summary), *notes(now, verbose=verbose)]
-    yield from [Text(), callers] if callers else ()
-    yield from [Text(), *below] if below else ()
+    if callers:
+        yield Text()
+        yield callers
+    if below:
+        yield Text()
+        yield from below
     if any(node.failure and node.failure_details for node in now.nodes):
         yield Text("tracebacks of failures: segue node-status NODE", style="dim")
 

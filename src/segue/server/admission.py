@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from segue.model.clock import Clock
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.server.decisions import NO_ANSWERS, Answers, Rollouts, rules_of
 from segue.server.hearing import check_request
@@ -24,7 +23,6 @@ def ask_permit(
     request: PermitRequest,
     *,
     permit: str,
-    clock: Clock,
     answers: Answers = NO_ANSWERS,
 ) -> Verdict:
     """Grant `node` its upgrade as far as the schedules let it go now; only the node that asks is granted.
@@ -39,15 +37,13 @@ def ask_permit(
         node: who asks.
         request: for which upgrade.
         permit: the id of the permit, if one is granted; never used before.
-        clock: read inside the transaction, so that times tell the order of grants and returns.
         answers: what webhooks say.
 
     Raises:
         OperatorError: this node may not have this upgrade, and asking again will not change that.
     """
 
-    def asked_now() -> Ask:
-        now = clock.now()
+    def asked(now: datetime) -> Ask:
         return Ask(
             node=node,
             class_name=ClassName(request.class_name),
@@ -60,16 +56,14 @@ def ask_permit(
         )
 
     def judged(picture: Picture) -> Verdict:
-        ask = asked_now()
+        ask = asked(picture.at)
         check_request(_known_node(picture, ask), request.agent)
         return judge(picture, ask, permit, answers)
 
     return store.admit(system, judged)
 
 
-def return_permit(
-    store: Store, system: SystemName, node: NodeId, permit: str, how: PermitReturnRequest, clock: Clock
-) -> None:
+def return_permit(store: Store, system: SystemName, node: NodeId, permit: str, how: PermitReturnRequest) -> None:
     """Take note that `node` is back; a second return changes nothing.
 
     Args:
@@ -78,15 +72,14 @@ def return_permit(
         node: who is back.
         permit: the permit's id.
         how: whether it is upgraded, and if not, why, and by which release.
-        clock: read inside the transaction.
 
     Raises:
         NotThereError: the node has no such permit.
     """
 
-    def close(held: Permit) -> Permit:
+    def close(held: Permit, now: datetime) -> Permit:
         failed = Version(how.failed_version) if how.failed_version else None
-        return replace(held, returned_at=clock.now(), failure=how.failure, final=how.final, failed_version=failed)
+        return replace(held, returned_at=now, failure=how.failure, final=how.final, failed_version=failed)
 
     if not store.give_back(system, node, permit, close):
         raise NotThereError(f"node {node} of system {system} has no permit {permit}: look at `segue status`")

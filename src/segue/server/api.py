@@ -1,6 +1,7 @@
 """The HTTP interface: which request leads to what, and what is answered.
 
-Handlers are plain functions, which FastAPI runs in a pool of threads: the store they wait for is not async.
+Handlers are plain functions, which FastAPI runs in a pool of threads: the store they wait for is not async. Those for
+heartbeats are async: see `heartbeats`.
 """
 
 import json
@@ -14,16 +15,18 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from segue.model.clock import Clock
-from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN, ContentHash, NodeId, SystemName, Version
+from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN, ContentHash, NodeId, SystemName
 from segue.server.admission import ask_permit, return_permit
-from segue.server.bundles import BundleFolder
+from segue.server.bundles import Bundles
 from segue.server.hearing import check_report
+from segue.server.heartbeats import Heartbeats
 from segue.server.node_orders import OrdersForNodes
 from segue.server.publication import notice_of, publish
 from segue.server.refusals import NotThereError
 from segue.server.status import status_of
-from segue.server.store import Granted, Held, NodeRecord, NotYet, Store
+from segue.server.store import Granted, Held, NotYet, Report, Store
 from segue.wire.messages import (
+    Alive,
     Heartbeat,
     HeartbeatReply,
     PermitAnswer,
@@ -104,15 +107,16 @@ class Endpoints:
     Args:
         store: the upgrade database.
         bundles: where bundles are kept.
-        clock: the server's time; all times in the database are its.
         orders: what operators ordered the nodes to do.
     """
 
-    def __init__(self, store: Store, bundles: BundleFolder, clock: Clock, orders: OrdersForNodes) -> None:
+    def __init__(self, store: Store, bundles: Bundles, orders: OrdersForNodes) -> None:
         self._store = store
         self._bundles = bundles
-        self._clock = clock
         self._orders = orders
+        self._heartbeats = Heartbeats(store, check_report)
+        #: There is one time, the database's: another server's may differ from this one's.
+        self._clock: Clock = store
 
     def publish_release(
         self, bundle: Annotated[bytes, Depends(_body)], sha256: SentHash, response: Response
@@ -144,21 +148,28 @@ class Endpoints:
         headers["Content-Length"] = str(size_bytes)
         return StreamingResponse(self._bundles.read(sha256), media_type="application/octet-stream", headers=headers)
 
-    def report_heartbeat(self, system: System, node: NodeName, said: Heartbeat) -> HeartbeatReply:
+    async def report_heartbeat(self, system: System, node: NodeName, said: Heartbeat) -> HeartbeatReply:
         """Take what a node says of itself, and tell it the newest version there is.
 
         Counts of calls replace the earlier ones of the same process. May be repeated. Refused if the node runs what was
         never published here, was of another class, or if another agent speaks for it.
         """
-        record = NodeRecord(
-            id=node,
-            version=Version(said.version),
-            said=said.model_copy(update={"usage": ()}),
-            last_seen=self._clock.now(),
+        return await self._hear(Report.of(system, node, said))
+
+    async def report_alive(self, system: System, node: NodeName, alive: Alive) -> HeartbeatReply:
+        """Take it that a node says what it said before, by the tag that the last answer gave to that.
+
+        With `full` in the answer the upgrade server asks for the whole of it; then it has taken nothing, and counts of
+        calls must be sent again. May be repeated.
+        """
+        return await self._hear(Report(system=system, node=node, tag=alive.tag, usage=alive.usage))
+
+    async def _hear(self, report: Report) -> HeartbeatReply:
+        heard, orders = await self._heartbeats.hear(report), await self._orders.of(report.system)
+        retry = orders.retries.get(report.node)
+        return HeartbeatReply(
+            newest=heard.newest, oldest=orders.oldest, retry=retry, tag=heard.tag, full=heard.tag is None
         )
-        newest = self._store.hear(system, record, said.usage, check_report)
-        orders = self._orders.of(system)
-        return HeartbeatReply(newest=newest, oldest=orders.oldest, retry=orders.retries.get(node))
 
     def ask_for_permit(self, system: System, node: NodeName, request: PermitRequest) -> PermitAnswer:
         """Ask whether a node may go away for its upgrade now, and how far.
@@ -166,7 +177,7 @@ class Endpoints:
         It may ask to go through several releases at once: the answer says how far the schedules let it go now.
         Answered with 200 both when it is granted and when it is not yet. Asking again gets the same permit.
         """
-        verdict = ask_permit(self._store, system, node, request, permit=uuid4().hex, clock=self._clock)
+        verdict = ask_permit(self._store, system, node, request, permit=uuid4().hex)
         match verdict:
             case Granted(permit):
                 reason = "granted"
@@ -181,14 +192,14 @@ class Endpoints:
 
         A canary's failure stops the other nodes only if it is final.
         """
-        return_permit(self._store, system, node, permit, how, self._clock)
+        return_permit(self._store, system, node, permit, how)
 
     def show_status(self, system: System) -> SystemStatus:
         """Show a system at this moment: releases, nodes, permits, calls."""
         picture = self._store.picture_of(system)
         if not picture.is_known:
             raise _unknown_system(system)
-        return status_of(picture, self._store.usage_of(system), self._clock.now())
+        return status_of(picture, self._store.usage_of(system), picture.at)
 
 
 def router_of(endpoints: Endpoints) -> APIRouter:
@@ -214,6 +225,7 @@ def router_of(endpoints: Endpoints) -> APIRouter:
         response_class=StreamingResponse, response_model=None, responses=bytes_or_kept)  # fmt: skip
     node = "/systems/{system}/nodes/{node}"
     add("POST", f"{node}/heartbeat", endpoints.report_heartbeat, "Report a node", 409, 413)
+    add("POST", f"{node}/alive", endpoints.report_alive, "Report that nothing changed", 409, 413)
     add("POST", f"{node}/permits", endpoints.ask_for_permit, "Ask for a permit", 404, 409, 413)
     add("POST", f"{node}/permits/{{permit}}/return", endpoints.return_a_permit, "Return a permit", 404, 413,
         status_code=204, response_class=Response)  # fmt: skip

@@ -1,29 +1,37 @@
 """The server as a program: the application put together, and run on a port."""
 
+import asyncio
 import errno
+import logging
+import math
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from segue.errors import OperatorError, PeerError, SegueError
-from segue.model.clock import Clock, SystemClock
 from segue.server.api import Endpoints, router_of
-from segue.server.bundles import BundleFolder
+from segue.server.bundles import BundleFolder, Bundles
 from segue.server.event_routes import Ringing, events_router
-from segue.server.events import Changes, Events
+from segue.server.events import Events
 from segue.server.metrics import Measured, Metrics, metrics_router
 from segue.server.node_orders import OrdersForNodes
 from segue.server.operator_api import OperatorEndpoints, operator_router_of
 from segue.server.refusals import refusal_of, wrong_fields
-from segue.server.sql import SqlStore
+from segue.server.sql import TEND_EVERY_S, SqlStore
+from segue.server.sql_bundles import BundleTable
 from segue.server.store import Store
 from segue.wire.messages import Refusal
+
+logger = logging.getLogger(__name__)
 
 #: The largest body: a bundle is held in memory while it is published.
 LIMIT_BYTES = 256 << 20
@@ -33,24 +41,20 @@ KEEP_ALIVE_S = 75
 BACKLOG = 2048
 #: After Ctrl-C, how long requests under way may take.
 GRACE_S = 5
+#: What is bulky in the history, and what nobody counts any more, is kept so long.
+KEEP_HISTORY = timedelta(days=90)
 
 
 def create_app(
-    store: Store,
-    bundles: BundleFolder,
-    clock: Clock,
-    *,
-    limit_bytes: int = LIMIT_BYTES,
-    changes: Changes | None = None,
+    store: Store, bundles: Bundles, *, limit_bytes: int = LIMIT_BYTES, keep_history: timedelta = KEEP_HISTORY
 ) -> FastAPI:
-    """Put the server together, to be run by any ASGI server.
+    """Put the server together, to be run by any ASGI server, which has it look after its database (`lifespan`).
 
     Args:
-        store: the upgrade database.
+        store: the upgrade database; its clock is the only one.
         bundles: where bundles are kept.
-        clock: the server's time.
         limit_bytes: the largest body that is taken.
-        changes: the history that is streamed to watchers; None if there is no such stream.
+        keep_history: how long phases, tracebacks and counts of calls that do not grow are kept.
     """
     app = FastAPI(
         title="Segue upgrade server",
@@ -58,20 +62,19 @@ def create_app(
         version="1",
         docs_url=None,
         redoc_url=None,
+        lifespan=lambda _: _tending(store, keep_history),
     )
     app.state.limit_bytes = limit_bytes
-    orders = OrdersForNodes(store, clock)
-    endpoints = Endpoints(store, bundles, clock, orders)
+    orders = OrdersForNodes(store)
+    endpoints = Endpoints(store, bundles, orders)
     app.include_router(router_of(endpoints))
-    app.include_router(operator_router_of(OperatorEndpoints(store, clock, orders)))
-    app.state.metrics = metrics = Metrics(store, clock)
+    app.include_router(operator_router_of(OperatorEndpoints(store, orders)))
+    app.state.metrics = metrics = Metrics(store)
     app.include_router(metrics_router(metrics))
     app.add_middleware(Measured, metrics=metrics)
-    app.state.events = None
-    if changes is not None:
-        app.state.events = events = Events(changes, count=metrics.watchers.inc)
-        app.include_router(events_router(events, endpoints.list_releases))
-        app.add_middleware(Ringing, events=events)
+    app.state.events = events = Events(store, count=metrics.watchers.inc)
+    app.include_router(events_router(events, endpoints.list_releases))
+    app.add_middleware(Ringing, events=events)
     app.add_exception_handler(SegueError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_http)
@@ -80,34 +83,39 @@ def create_app(
 
 
 def serve(
-    data: Path,
+    where: Path | str,
     *,
     host: str,
     port: int,
     limit_bytes: int = LIMIT_BYTES,
+    keep_history: timedelta = KEEP_HISTORY,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Run the upgrade server until it is interrupted (SIGINT, SIGTERM).
 
     Args:
-        data: the folder of the upgrade database and the bundles; it is made if it is not there.
+        where: the folder of the upgrade database and the bundles, which is made if it is not there; or the URL of a
+            database on PostgreSQL, which several servers may use: it has the bundles, too.
         host: where it is reached.
         port: 0 takes a free one.
         limit_bytes: the largest bundle that is taken.
+        keep_history: how long phases, tracebacks and counts of calls that do not grow are kept.
         on_ready: is told the server's URL once requests sent there will be answered.
 
     Raises:
-        OperatorError: the port is in use or not to be had, or the data folder cannot be used; nothing has started.
+        OperatorError: the port is in use or not to be had, or the data folder or the database cannot be used; nothing
+            has started.
         KeyboardInterrupt: after an orderly end on SIGINT.
     """
     with _listening(host, port) as listener:
-        bundles = BundleFolder(data / "bundles")
-        store = SqlStore(data / "database.sqlite")
+        folder = BundleFolder(where / "bundles") if isinstance(where, Path) else None
+        store = SqlStore(where / "database.sqlite" if isinstance(where, Path) else where)
         try:
-            app = create_app(store, bundles, SystemClock(), limit_bytes=limit_bytes)
+            bundles = folder or BundleTable(store.database)
+            app = create_app(store, bundles, limit_bytes=limit_bytes, keep_history=keep_history)
             config = uvicorn.Config(
                 app,
-                lifespan="off",
+                lifespan="on",
                 log_level="warning",
                 access_log=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
@@ -126,18 +134,35 @@ class EndingServer(uvicorn.Server):
 
     Args:
         config: the server's.
-        events: the streams; None if there are none.
+        events: the streams.
     """
 
-    def __init__(self, config: uvicorn.Config, events: Events | None) -> None:
+    def __init__(self, config: uvicorn.Config, events: Events) -> None:
         super().__init__(config)
         self._events = events
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop."""
-        if self._events is not None:
-            self._events.end()
+        self._events.end()
         await super().shutdown(sockets)
+
+
+@asynccontextmanager
+async def _tending(store: Store, keep: timedelta) -> AsyncIterator[None]:
+    """Look after the database for as long as the context lasts."""
+    async with asyncio.TaskGroup() as tasks:
+        tending = tasks.create_task(_tend(store, keep))
+        yield
+        tending.cancel()
+
+
+async def _tend(store: Store, keep: timedelta) -> None:
+    while True:
+        try:
+            await run_in_threadpool(store.tend, keep)
+        except PeerError as error:
+            logger.warning("%s; it is tried again", error)
+        await asyncio.sleep(TEND_EVERY_S)
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -170,9 +195,11 @@ def _answer(status: int, refusal: Refusal) -> JSONResponse:
 
 def _refuse(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SegueError)
+    answer = _answer(*refusal_of(error))
     if isinstance(error, PeerError):
         request.app.state.metrics.failed()
-    return _answer(*refusal_of(error))
+        answer.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    return answer
 
 
 def _refuse_fields(_request: Request, error: Exception) -> JSONResponse:

@@ -1,15 +1,35 @@
-"""The bundles, each in a file named by its hash."""
+"""The bundles, by their hash: each in a file of a folder, or in the upgrade database if several servers share that."""
 
 import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from segue.errors import OperatorError
 from segue.model.ids import ContentHash
 from segue.release.durable import sync_path
 
 _CHUNK_BYTES = 1 << 20
+
+
+class Bundles(Protocol):
+    """Keeps bundles by content hash. Several servers may use one place at once."""
+
+    def keep(self, sha256: ContentHash, bundle: bytes) -> None:
+        """Have the bundle there for good, whole, when this returns.
+
+        May run twice; a bundle that was lost or damaged meanwhile is there again.
+        """
+        ...
+
+    def size_of(self, sha256: ContentHash) -> int | None:
+        """Return the bundle's size in bytes; None if it is not here."""
+        ...
+
+    def read(self, sha256: ContentHash) -> Iterator[bytes]:
+        """Yield the bundle piece by piece, so that many nodes that fetch at once cost little memory."""
+        ...
 
 
 class BundleFolder:

@@ -2,14 +2,19 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from segue.model.clock import Clock, SystemClock
 from segue.model.hand import Action, Deed
 from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
+from segue.server.entries import acted, granted, heard, lease_of, published, returned, shortened
+from segue.server.history import PASSING, Entry
+from segue.server.leases import changed_leases
 from segue.server.store import (
     Ask,
     CallerSum,
@@ -17,6 +22,7 @@ from segue.server.store import (
     Deeds,
     Granted,
     Greet,
+    Heard,
     Held,
     Judge,
     NodeRecord,
@@ -24,8 +30,10 @@ from segue.server.store import (
     Permit,
     Picture,
     Release,
+    Report,
     UsageSum,
     Verdict,
+    brief,
     ended,
     forgotten,
     present,
@@ -46,59 +54,117 @@ class _System:
     asks: dict[NodeId, Ask] = field(default_factory=dict)
     #: {(node, incarnation, kind): (count, when it last grew)}
     usage: dict[tuple[NodeId, str, _Kind], tuple[int, datetime]] = field(default_factory=dict)
+    #: {node: what the store calls that which it said}, of those that run what they said
+    tags: dict[NodeId, str] = field(default_factory=dict)
+    history: list[Entry] = field(default_factory=list)
+    last: int = 0
     actions: list[Action] = field(default_factory=list)
+
+    def record(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.last += 1
+            self.history.append(replace(entry, number=self.last))
 
 
 class MemoryStore:
-    """A `Store` that is forgotten with its process."""
+    """A `Store` that is forgotten with its process.
 
-    def __init__(self) -> None:
+    Args:
+        clock: the database's.
+
+    Attributes:
+        clock: the database's.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._systems: dict[SystemName, _System] = {}
+        self._said = 0
+
+    def now(self) -> datetime:
+        """Return the time by the database's clock."""
+        return self.clock.now()
 
     def append(self, release: Release) -> tuple[Release, ...]:
         """Add `release` to its system's history if it is the next one there, and only then."""
         with self._lock:
-            releases = self._system(release.system).releases
-            if release.version == len(releases) + 1:
-                releases.append(release)
-            return tuple(releases)
+            known = self._system(release.system)
+            if release.version == len(known.releases) + 1:
+                known.releases.append(release)
+                known.record([published(release, self.now())])
+            return tuple(known.releases)
 
     def history_of(self, system: SystemName) -> tuple[Release, ...]:
         """Return what was published for `system`, oldest first."""
         with self._lock:
             return tuple(self._system(system).releases)
 
-    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow], greet: Greet = welcome) -> Version:
-        """Remember what a node said of itself, in place of what it said before."""
+    def hear(self, reports: Sequence[Report], greet: Greet = welcome) -> tuple[Heard, ...]:
+        """Remember what nodes said of themselves, each in place of what it said before."""
         with self._lock:
-            known = self._system(system)
-            why = greet(system, known.nodes.get(node.id), node, Version(len(known.releases)))
-            if why is not None:
-                known.asks.pop(node.id, None)
-                for held in [one for one in known.permits.values() if one.node == node.id and one.returned_at is None]:
-                    known.permits[held.id] = ended(held, why, node.last_seen)
-            known.nodes[node.id] = node
-            for row in usage:
-                key = (node.id, row.incarnation, _kind(row))
-                count, last_at = known.usage.get(key, (-1, node.last_seen))
-                if row.count > count:
-                    known.usage[key] = (row.count, max(last_at, node.last_seen))
-            return Version(len(known.releases))
+            at = self.now()
+            before = deepcopy(self._systems)
+            try:
+                return tuple(self._hear(self._system(report.system), report, at, greet) for report in reports)
+            except BaseException:
+                self._systems = before
+                raise
+
+    def _hear(self, known: _System, report: Report, at: datetime, greet: Greet) -> Heard:
+        newest, node = Version(len(known.releases)), report.node
+        before = known.nodes.get(node)
+        if report.said is None:
+            if before is None or known.tags.get(node) != report.tag:
+                return Heard(newest=newest, tag=None)
+            known.nodes[node] = replace(before, last_seen=at)
+        else:
+            if before is None or before.said != report.said or node not in known.tags:
+                self._greet(known, report, at, greet)
+                known.record(heard(node, before.said if before else None, report.said, at))
+                self._said += 1
+                known.tags[node] = f"said-{self._said}"
+            version = Version(report.said.version)
+            known.nodes[node] = NodeRecord(id=node, version=version, said=report.said, last_seen=at)
+        for row in report.usage:
+            key = (node, row.incarnation, _kind(row))
+            count, last_at = known.usage.get(key, (-1, at))
+            if row.count > count:
+                known.usage[key] = (row.count, max(last_at, at))
+        return Heard(newest=newest, tag=known.tags[node])
+
+    def _greet(self, known: _System, report: Report, at: datetime, greet: Greet) -> None:
+        """Have a node welcomed that says something new; what it holds may end with that."""
+        assert report.said is not None, report
+        said = NodeRecord(id=report.node, version=Version(report.said.version), said=report.said, last_seen=at)
+        there = {node.id: node for node in present(known.nodes.values(), known.actions)}
+        why = greet(report.system, there.get(report.node), said, Version(len(known.releases)))
+        if why is None:
+            return
+        known.asks.pop(report.node, None)
+        for held in [one for one in known.permits.values() if one.node == report.node and one.returned_at is None]:
+            known.permits[held.id] = ended(held, why, at)
+            known.record([returned(known.permits[held.id])])
 
     def admit(self, system: SystemName, judge: Judge) -> Verdict:
         """Let `judge` decide over the system as it is, and keep what it decides."""
         with self._lock:
             known = self._system(system)
-            verdict = judge(self._picture(system))
+            picture, changed = self._settled(system)
+            verdict = judge(picture)
+            self._keep_leases(known, changed, picture.at)
             match verdict:
                 case Granted(permit):
                     known.permits[permit.id] = permit
                     known.asks.pop(permit.node, None)
+                    known.record([granted(permit)])
                 case NotYet(ask):
-                    known.asks[ask.node] = ask.after(known.asks.get(ask.node))
+                    known.asks[ask.node] = verdict.kept.after(known.asks.get(ask.node))
                 case Held(permit):
-                    known.permits[permit.id] = replace(known.permits[permit.id], to_version=permit.to_version)
+                    before = known.permits[permit.id]
+                    known.permits[permit.id] = replace(before, to_version=permit.to_version)
+                    if before.to_version != permit.to_version:
+                        known.record([shortened(known.permits[permit.id], before.to_version, picture.at)])
             return verdict
 
     def give_back(self, system: SystemName, node: NodeId, permit: str, close: Close) -> bool:
@@ -109,10 +175,13 @@ class MemoryStore:
             if held is None or held.node != node:
                 return False
             if held.returned_at is None:
-                closed = known.permits[permit] = close(held)
+                closed = known.permits[permit] = close(held, self.now())
                 if closed.failure is None:
-                    heard = known.nodes[node]
-                    known.nodes[node] = replace(heard, version=max(heard.version, held.to_version))
+                    before = known.nodes[node]
+                    known.nodes[node] = replace(before, version=max(before.version, held.to_version))
+                    if known.nodes[node].version != before.said.version:
+                        known.tags.pop(node, None)
+                known.record([returned(closed)])
             return True
 
     def picture_of(self, system: SystemName) -> Picture:
@@ -145,24 +214,26 @@ class MemoryStore:
             for node_version, caller_version, caller, method, answered_by, from_node, outcome in (kind,)
         )
 
-    def systems(self) -> tuple[SystemName, ...]:
-        """Return the systems that something was published for, by name."""
+    def history(
+        self, system: SystemName, *, after: int = 0, limit: int = 1000, node: NodeId | None = None
+    ) -> tuple[Entry, ...]:
+        """Return what happened in `system`, the oldest first."""
         with self._lock:
-            return tuple(sorted(name for name, known in self._systems.items() if known.releases))
+            entries = self._system(system).history
+            found = [one for one in entries if one.number > after and (node is None or one.node == node)]
+            return tuple(found[:limit])
 
-    def _system(self, system: SystemName) -> _System:
-        return self._systems.setdefault(system, _System())
-
-    def _picture(self, system: SystemName) -> Picture:
-        known = self._system(system)
-        return Picture(
-            system=system,
-            releases=tuple(known.releases),
-            nodes=present(sorted(known.nodes.values(), key=lambda node: node.id), known.actions),
-            permits=tuple(sorted(known.permits.values(), key=lambda permit: (permit.granted_at, permit.id))),
-            asks=tuple(sorted(known.asks.values(), key=lambda ask: (ask.asked_at, ask.node))),
-            actions=tuple(known.actions),
-        )
+    def tend(self, keep: timedelta) -> bool:
+        """Note which leases ended, and remove what is old."""
+        with self._lock:
+            at = self.now()
+            for name, known in self._systems.items():
+                _, changed = self._settled(name)
+                self._keep_leases(known, changed, at)
+                old = [entry for entry in known.history if entry.at >= at - keep or entry.kind not in PASSING]
+                known.history = [entry if entry.at >= at - keep else replace(entry, bulk="") for entry in old]
+                known.usage = {key: row for key, row in known.usage.items() if row[1] >= at - keep}
+            return True
 
     def act(self, system: SystemName, judge: Deeds) -> Action:
         """Let `judge` say what an operator does to the system as it is, and keep that."""
@@ -175,6 +246,8 @@ class MemoryStore:
                 for held in [one for one in known.permits.values() if one.node == action.node]:
                     if held.returned_at is None:
                         known.permits[held.id] = forgotten(held, action)
+                        known.record([returned(known.permits[held.id])])
+            known.record([acted(action)])
             return action
 
     def actions_of(self, system: SystemName) -> tuple[Action, ...]:
@@ -197,6 +270,40 @@ class MemoryStore:
             )
             for key, count in sorted(sums.items())
             for version, caller, from_node in (key,)
+        )
+
+    def systems(self) -> tuple[SystemName, ...]:
+        """Return the systems that something was published for, by name."""
+        with self._lock:
+            return tuple(sorted(name for name, known in self._systems.items() if known.releases))
+
+    def _settled(self, system: SystemName) -> tuple[Picture, list[Permit]]:
+        """Return the system as decisions see it, with its leases as they are now; and permits whose lease changed."""
+        picture = self._picture(system)
+        seen = {node.id: node.last_seen for node in picture.nodes}
+        changed = list(changed_leases(picture.permits, seen, picture.at))
+        permits = {permit.id: permit for permit in (*picture.permits, *changed)}
+        nodes = tuple(replace(node, said=brief(node.said)) for node in picture.nodes)
+        return replace(picture, nodes=nodes, permits=tuple(permits.values())), changed
+
+    def _keep_leases(self, known: _System, changed: Iterable[Permit], at: datetime) -> None:
+        for permit in changed:
+            known.permits[permit.id] = permit
+            known.record([lease_of(permit, at)])
+
+    def _system(self, system: SystemName) -> _System:
+        return self._systems.setdefault(system, _System())
+
+    def _picture(self, system: SystemName) -> Picture:
+        known = self._system(system)
+        return Picture(
+            system=system,
+            at=self.now(),
+            releases=tuple(known.releases),
+            nodes=present(sorted(known.nodes.values(), key=lambda node: node.id), known.actions),
+            permits=tuple(sorted(known.permits.values(), key=lambda permit: (permit.granted_at, permit.id))),
+            asks=tuple(sorted(known.asks.values(), key=lambda ask: (ask.asked_at, ask.node))),
+            actions=tuple(known.actions),
         )
 
     def __repr__(self) -> str:

@@ -21,7 +21,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segue.errors import PeerError
-from segue.model.clock import Clock
 from segue.model.ids import SystemName
 from segue.model.metric import Metric, MetricKind, buckets
 from segue.server import measures
@@ -59,7 +58,6 @@ class Metrics:
 
     Args:
         store: the upgrade database.
-        clock: the server's time.
         look_s: seconds between two looks at the database.
         seconds: a clock that only goes on, in seconds.
     """
@@ -67,7 +65,6 @@ class Metrics:
     def __init__(
         self,
         store: Watched,
-        clock: Clock,
         *,
         look_s: float = LOOK_S,
         seconds: Callable[[], float] = time.monotonic,
@@ -82,7 +79,7 @@ class Metrics:
         self._database_errors = Counter(*_definition(measures.DATABASE_ERRORS), registry=self.registry)
         #: How many streams of events are open.
         self.watchers = Gauge(*_definition(measures.WATCHERS), registry=self.registry)
-        self.registry.register(_Fleets(store, clock, _Pace(look_s, seconds), self.failed))
+        self.registry.register(_Fleets(store, _Pace(look_s, seconds), self.failed))
         ProcessCollector(registry=self.registry)
 
     def answered(self, scope: Mapping[str, Any], status: int, seconds: float) -> None:
@@ -110,9 +107,8 @@ class Metrics:
 class _Fleets:
     """Reads the database when somebody asks, and for all who ask in the same seconds once."""
 
-    def __init__(self, store: Watched, clock: Clock, pace: "_Pace", failed: Callable[[], None]) -> None:
+    def __init__(self, store: Watched, pace: "_Pace", failed: Callable[[], None]) -> None:
         self._store = store
-        self._clock = clock
         self._pace = pace
         self._failed = failed
         self._one_looks = threading.Lock()
@@ -133,8 +129,8 @@ class _Fleets:
         up = _family(measures.DATABASE_UP)
         try:
             numbers = [
-                numbers_of(self._store.picture_of(system), self._store.usage_of(system), self._clock.now())
-                for system in self._store.systems()
+                numbers_of(picture, self._store.usage_of(picture.system), picture.at)
+                for picture in map(self._store.picture_of, self._store.systems())
             ]
         except PeerError:
             self._failed()

@@ -1,11 +1,13 @@
 """What operators ordered that concerns the nodes themselves, told to each with the answer to its heartbeat."""
 
-import threading
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from segue.model.clock import Clock
+from starlette.concurrency import run_in_threadpool
+
 from segue.model.hand import Hand
 from segue.model.ids import NodeId, SystemName, Version
 from segue.server.store import Store
@@ -28,36 +30,44 @@ class NodeOrders:
 
 
 class OrdersForNodes:
-    """Knows the orders to the nodes of each system, as they were a second ago at most.
+    """Knows the orders to the nodes of each system, as they were a second ago at most; for one event loop.
 
     Args:
         store: where actions are kept.
-        clock: tells how old that is.
+        seconds: a clock that only goes on, which tells how old that is.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, seconds: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._clock = clock
-        self._lock = threading.Lock()
+        self._seconds = seconds
+        self._lock = asyncio.Lock()
         #: {system: (when it was read, what was read)}
-        self._known: dict[SystemName, tuple[datetime, NodeOrders]] = {}
+        self._known: dict[SystemName, tuple[float, NodeOrders]] = {}
 
-    def of(self, system: SystemName) -> NodeOrders:
-        """Return what the nodes of `system` are to be told."""
-        now = self._clock.now()
-        known = self._known.get(system)
-        if known is not None and abs(now - known[0]) < timedelta(seconds=_FRESH_S):
-            return known[1]
-        with self._lock:  # one asks the database; who waited for that finds what it found
-            known = self._known.get(system)
-            if known is None or abs(now - known[0]) >= timedelta(seconds=_FRESH_S):
-                known = self._known[system] = (now, _orders(self._store, system))
-            return known[1]
+    async def of(self, system: SystemName) -> NodeOrders:
+        """Return what the nodes of `system` are to be told.
+
+        Raises:
+            PeerError: the database does not answer now.
+        """
+        known = self._fresh(system)
+        if known is not None:
+            return known
+        async with self._lock:  # one asks the database; who waited for that finds what it found
+            known = self._fresh(system)
+            if known is None:
+                read_at = self._seconds()
+                known = await run_in_threadpool(_orders, self._store, system)
+                self._known[system] = (read_at, known)
+            return known
 
     def forget(self, system: SystemName) -> None:
-        """Ask the database anew: an action was added."""
-        with self._lock:
-            self._known.pop(system, None)
+        """Ask the database anew: an action was added. Any thread may call."""
+        self._known.pop(system, None)
+
+    def _fresh(self, system: SystemName) -> NodeOrders | None:
+        known = self._known.get(system)
+        return known[1] if known is not None and self._seconds() - known[0] < _FRESH_S else None
 
 
 def _orders(store: Store, system: SystemName) -> NodeOrders:

@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from segue.model.clock import Clock
 from segue.model.hand import Action, Deed
 from segue.server.api import LimitedRoute, System, responses_of
 from segue.server.hand import judge
@@ -26,13 +25,11 @@ class OperatorEndpoints:
 
     Args:
         store: the upgrade database.
-        clock: the server's time.
         orders: is told when there is something new for nodes.
     """
 
-    def __init__(self, store: Store, clock: Clock, orders: OrdersForNodes) -> None:
+    def __init__(self, store: Store, orders: OrdersForNodes) -> None:
         self._store = store
-        self._clock = clock
         self._orders = orders
 
     def act(self, system: System, request: ActionRequest) -> ActionAnswer:
@@ -44,7 +41,7 @@ class OperatorEndpoints:
         told: list[Judged] = []
 
         def judge_now(picture: Picture) -> Action:
-            told.append(judge(picture, Order(request=request, callers=callers, now=self._clock.now())))
+            told.append(judge(picture, Order(request=request, callers=callers, now=picture.at)))
             return told[-1].action
 
         action = self._store.act(system, judge_now)
@@ -63,7 +60,7 @@ class OperatorEndpoints:
     def show_summary(self, system: System) -> SystemSummary:
         """Show a system at a glance: as large an answer for ten thousand nodes as for ten."""
         picture = self._known(system)
-        return summary_of(picture, self._store.callers_of(system), self._clock.now())
+        return summary_of(picture, self._store.callers_of(system), picture.at)
 
     def _known(self, system: System) -> Picture:
         picture = self._store.picture_of(system)

@@ -7,14 +7,14 @@ from datetime import datetime
 from segue.errors import TrustError
 from segue.model.ids import ContentHash
 from segue.release.bundle import manifest_of
-from segue.server.bundles import BundleFolder
+from segue.server.bundles import Bundles
 from segue.server.refusals import HistoryError
 from segue.server.store import Release, Store
 from segue.wire.messages import ReleaseNotice
 
 
 def publish(
-    store: Store, bundles: BundleFolder, bundle: bytes, *, sha256: ContentHash, now: datetime
+    store: Store, bundles: Bundles, bundle: bytes, *, sha256: ContentHash, now: datetime
 ) -> tuple[Release, bool]:
     """Make `bundle` the next release of its system; publishing it again at most restores its lost bytes.
 

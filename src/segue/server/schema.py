@@ -1,46 +1,35 @@
-"""The tables of the upgrade database, and what their rows say; for `sql` alone."""
+"""The tables of the upgrade database, as the migrations leave them, and what their rows say."""
 
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
-from sqlalchemy import DateTime, Dialect, ForeignKeyConstraint, Index, MetaData, String, Text, TypeDecorator
+from sqlalchemy import ForeignKeyConstraint, Index, LargeBinary, MetaData, Table, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
-from segue.server.store import Ask, NodeRecord, Permit, Release
-from segue.wire.messages import Heartbeat
-
-#: Kept in the database, so that a server does not write into one that another schema made.
-SCHEMA_VERSION = 5
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """A time, aware and UTC on this side; SQLite has no zones, so there it is UTC by this rule."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Turn an aware time into UTC."""
-        if value is None:
-            return None
-        assert value.tzinfo is not None, f"{value!r} has no time zone: store aware times only"
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Give back a time as aware UTC."""
-        if value is None:
-            return None
-        assert isinstance(value, datetime)
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+from segue.server.columns import Big, Document, Name, UtcTime, Words
+from segue.server.store import Ask, Permit, Release
 
 
 class Base(DeclarativeBase):
     """What all tables share."""
 
     metadata = MetaData()
-    type_annotation_map = {datetime: UtcTime, str: String}  # noqa: RUF012 - SQLAlchemy's own idiom
+    type_annotation_map = {datetime: UtcTime, str: Name}  # noqa: RUF012 - SQLAlchemy's own idiom
+
+
+def table_of(row: type[Base]) -> Table:
+    """Return the table that a class of rows is of."""
+    table = row.__table__
+    assert isinstance(table, Table), f"{row} is of no table"
+    return table
+
+
+class SystemRow(Base):
+    """A system: who holds its row decides about it, and nobody else meanwhile."""
+
+    __tablename__ = "systems"
+    name: Mapped[str] = mapped_column(primary_key=True)
 
 
 class ReleaseRow(Base):
@@ -50,10 +39,10 @@ class ReleaseRow(Base):
     system: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     sha256: Mapped[str]
-    size_bytes: Mapped[int]
-    description: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(Big)
+    description: Mapped[str] = mapped_column(Words)
     published_at: Mapped[datetime]
-    manifest: Mapped[str] = mapped_column(Text)
+    manifest: Mapped[str] = mapped_column(Document)
 
     def fact(self) -> Release:
         """Return what the row says."""
@@ -69,19 +58,30 @@ class ReleaseRow(Base):
 
 
 class NodeRow(Base):
-    """A node as it was last heard of; `said` is its heartbeat as JSON."""
+    """A node as it was last heard of.
+
+    `said` is what decisions need of its heartbeat, as JSON; `tag` tells the whole of what it said from anything else.
+    `version` is what it runs, `said_version` what it said.
+    """
 
     __tablename__ = "nodes"
     system: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int]
-    said: Mapped[str] = mapped_column(Text)
+    said: Mapped[str] = mapped_column(Document)
     last_seen: Mapped[datetime]
+    said_version: Mapped[int]
+    tag: Mapped[str]
 
-    def fact(self) -> NodeRecord:
-        """Return what the row says."""
-        said = Heartbeat.model_validate_json(self.said)
-        return NodeRecord(id=NodeId(self.id), version=Version(self.version), said=said, last_seen=self.last_seen)
+
+class DetailsRow(Base):
+    """The bulky part of what a node said, as JSON; none if there is nothing of it."""
+
+    __tablename__ = "node_details"
+    system: Mapped[str] = mapped_column(primary_key=True)
+    node: Mapped[str] = mapped_column(primary_key=True)
+    said: Mapped[str] = mapped_column(Document)
+    __table_args__ = (ForeignKeyConstraint(["system", "node"], ["nodes.system", "nodes.id"]),)
 
 
 class PermitRow(Base):
@@ -96,9 +96,10 @@ class PermitRow(Base):
     to_version: Mapped[int]
     granted_at: Mapped[datetime]
     returned_at: Mapped[datetime | None]
-    failure: Mapped[str | None]
+    failure: Mapped[str | None] = mapped_column(Words)
     final: Mapped[bool]
     failed_version: Mapped[int | None]
+    lapsed_at: Mapped[datetime | None]
     __table_args__ = (ForeignKeyConstraint(["system", "node"], ["nodes.system", "nodes.id"]),)
 
     def fact(self) -> Permit:
@@ -114,6 +115,7 @@ class PermitRow(Base):
             failure=self.failure,
             final=self.final,
             failed_version=Version(self.failed_version) if self.failed_version else None,
+            lapsed_at=self.lapsed_at,
         )
 
 
@@ -123,8 +125,8 @@ Index(
     PermitRow.system,
     PermitRow.node,
     unique=True,
-    sqlite_where=PermitRow.returned_at.is_(None),
-    postgresql_where=PermitRow.returned_at.is_(None),
+    sqlite_where=text("returned_at IS NULL"),
+    postgresql_where=text("returned_at IS NULL"),
 )
 
 
@@ -159,29 +161,91 @@ class CallsRow(Base):
     __tablename__ = "calls"
     system: Mapped[str] = mapped_column(primary_key=True)
     node: Mapped[str] = mapped_column(primary_key=True)
-    incarnation: Mapped[str] = mapped_column(primary_key=True)
+    incarnation: Mapped[str] = mapped_column(Words, primary_key=True)
     node_version: Mapped[int] = mapped_column(primary_key=True)
     caller_version: Mapped[int] = mapped_column(primary_key=True)
-    caller: Mapped[str] = mapped_column(primary_key=True)
-    method: Mapped[str] = mapped_column(primary_key=True)
+    caller: Mapped[str] = mapped_column(Words, primary_key=True)
+    method: Mapped[str] = mapped_column(Words, primary_key=True)
     answered_by: Mapped[str] = mapped_column(primary_key=True)
     from_node: Mapped[bool] = mapped_column(primary_key=True)
-    outcome: Mapped[str] = mapped_column(primary_key=True)
-    count: Mapped[int]
+    outcome: Mapped[str] = mapped_column(Words, primary_key=True)
+    count: Mapped[int] = mapped_column(Big)
     last_at: Mapped[datetime]
     __table_args__ = (ForeignKeyConstraint(["system", "node"], ["nodes.system", "nodes.id"]),)
+
+
+class BundleRow(Base):
+    """A bundle that is whole: all its pieces are there."""
+
+    __tablename__ = "bundles"
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(Big)
+
+
+class PieceRow(Base):
+    """A piece of a bundle; pieces are 0, 1, 2 …"""
+
+    __tablename__ = "bundle_pieces"
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class HistoryRow(Base):
+    """One thing that happened; the database refuses changes, and removals of all but what passes."""
+
+    __tablename__ = "history"
+    system: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    kind: Mapped[str]
+    node: Mapped[str | None]
+    version: Mapped[int | None]
+    who: Mapped[str] = mapped_column(Words)
+    text: Mapped[str] = mapped_column(Words)
+    details: Mapped[str] = mapped_column(Document)
+    __table_args__ = (
+        Index("history_by_node", "system", "node", "number"),
+        Index("history_by_kind", "kind", "at"),
+    )
+
+
+class BulkRow(Base):
+    """The bulky part of an entry of the history; removed when it is old."""
+
+    __tablename__ = "history_bulk"
+    system: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False)
+    content: Mapped[str] = mapped_column(Words)
+    __table_args__ = (ForeignKeyConstraint(["system", "number"], ["history.system", "history.number"]),)
+
+
+class HeadRow(Base):
+    """The number of the last entry in a system's history: who adds to it holds this, so numbers are without a gap."""
+
+    __tablename__ = "history_heads"
+    system: Mapped[str] = mapped_column(primary_key=True)
+    last: Mapped[int] = mapped_column(Big)
+
+
+class ChoreRow(Base):
+    """What one of all servers does now and then, and when it was last done."""
+
+    __tablename__ = "chores"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    done_at: Mapped[datetime]
 
 
 class ActionRow(Base):
     """What an operator did; rows are added, and never changed."""
 
     __tablename__ = "actions"
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    system: Mapped[str] = mapped_column(index=True)
+    system: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     deed: Mapped[str]
     at: Mapped[datetime]
-    who: Mapped[str]
-    why: Mapped[str]
+    who: Mapped[str] = mapped_column(Words)
+    why: Mapped[str] = mapped_column(Words)
     version: Mapped[int | None]
     node: Mapped[str | None]
     gate: Mapped[str | None]

@@ -4,14 +4,15 @@ What the facts mean is decided elsewhere (`admission`, `publication`, `status`).
 that each of its methods happens whole or not at all, and one after the other.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 
 from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
+from segue.server.history import Entry
 from segue.wire.messages import Heartbeat, UsageRow
 
 
@@ -70,6 +71,7 @@ class Permit:
         failure: why the node is not upgraded; None while away, or if it is.
         final: True if the node will not try this release again after its failure.
         failed_version: the release that the node failed by; None if it did not, or could not tell.
+        lapsed_at: when the lease ended, as the node was silent for so long; None if it is kept alive.
     """
 
     id: str
@@ -82,6 +84,7 @@ class Permit:
     failure: str | None = None
     final: bool = False
     failed_version: Version | None = None
+    lapsed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,11 +171,53 @@ class CallerSum:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a node says of itself in one heartbeat.
+
+    Attributes:
+        system: where the node belongs.
+        node: who speaks.
+        said: all that it says, without the usage; None if it is what it said before.
+        tag: what the last answer called that; None if the node says all.
+        usage: counts of this node's calls that grew.
+    """
+
+    system: SystemName
+    node: NodeId
+    said: Heartbeat | None = None
+    tag: str | None = None
+    usage: tuple[UsageRow, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert (self.said is None) != (self.tag is None), f"node {self.node} says all, or by a tag that nothing changed"
+        assert self.said is None or not self.said.usage, f"the usage of node {self.node} is told beside what it says"
+
+    @classmethod
+    def of(cls, system: SystemName, node: NodeId, said: Heartbeat) -> "Report":
+        """Take apart a heartbeat that says all."""
+        return cls(system=system, node=node, said=said.model_copy(update={"usage": ()}), usage=said.usage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What became of a report.
+
+    Attributes:
+        newest: the newest version of the system, 0 if none.
+        tag: what the database calls that which the node said; None if it must say all: a `tag` was not known.
+    """
+
+    newest: Version
+    tag: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A system as the database knows it at one moment.
+    """A system as the database knows it at one moment; two are equal if they show the same at different moments.
 
     Attributes:
         system: which.
+        at: the moment, by the database's clock (UTC). Within a transaction that decides, it tells the order of these.
         releases: its history, oldest first.
         nodes: by id.
         permits: oldest first.
@@ -181,6 +226,7 @@ class Picture:
     """
 
     system: SystemName
+    at: datetime = field(compare=False)
     releases: tuple[Release, ...] = ()
     nodes: tuple[NodeRecord, ...] = ()
     permits: tuple[Permit, ...] = ()
@@ -218,17 +264,34 @@ class NotYet:
     reason: str
     retry_after_s: float = 1.0
 
+    @property
+    def kept(self) -> Ask:
+        """Return of the request what is kept: not what holds only for the moment."""
+        return replace(self.ask, avoided=(), holds=None)
+
+
+#: What of a heartbeat is for people: decisions do without it, and it is the larger part.
+BULKY = ("failure_details", "upgrades", "progress")
+
+
+def brief(said: Heartbeat) -> Heartbeat:
+    """Return what decisions need of what a node said: of its upgrades only those that failed in their probation."""
+    failed = tuple(row for row in said.upgrades if row.probation_failed)
+    return said.model_copy(update={"failure_details": "", "upgrades": failed, "progress": None})
+
 
 Verdict: TypeAlias = Granted | Held | NotYet
 
-#: Reads a system and says what becomes of a request. It is called inside the transaction, so that the time
-#: it reads there agrees with the order of transactions; else it is pure. What it raises undoes all.
+#: Reads a system and says what becomes of a request, at the moment of the picture. It is pure, and called inside the
+#: transaction. What it raises undoes all.
 Judge: TypeAlias = Callable[[Picture], Verdict]
-#: Says what becomes of an open permit, for the same reason inside the transaction.
-Close: TypeAlias = Callable[[Permit], Permit]
-#: Is shown a system, what was heard of a node (None: nothing), what it says now, and the newest version (0: none),
-#: inside the transaction. Returns why a permit that the node holds ends with what it says; None if it does not.
+#: Says what becomes of an open permit at a moment, which is the transaction's.
+Close: TypeAlias = Callable[[Permit, datetime], Permit]
+#: Is shown a system, what was heard of a node (None: nothing), what it says now that is new, and the newest version
+#: (0: none), inside the transaction. Returns why a permit that the node holds ends with that; None if it does not.
 Greet: TypeAlias = Callable[[SystemName, NodeRecord | None, NodeRecord, Version], str | None]
+#: Says what becomes of an operator's order, likewise inside the transaction: what it raises undoes all.
+Deeds: TypeAlias = Callable[[Picture], Action]
 
 
 def welcome(
@@ -246,14 +309,15 @@ def ended(permit: Permit, why: str, at: datetime) -> Permit:
     return replace(permit, returned_at=at, failure=why)
 
 
-#: Says what becomes of an operator's order, likewise inside the transaction: what it raises undoes all.
-Deeds: TypeAlias = Callable[[Picture], Action]
+def is_present(node: NodeRecord, forgotten_at: Mapping[NodeId, datetime]) -> bool:
+    """Say whether a node is of its system: an operator has not forgotten it, or it has spoken since."""
+    return node.id not in forgotten_at or node.last_seen > forgotten_at[node.id]
 
 
 def present(nodes: Iterable[NodeRecord], actions: Iterable[Action]) -> tuple[NodeRecord, ...]:
     """Leave out the nodes that an operator had forgotten and that have not spoken since; of `actions`, all count."""
-    forgotten = {action.node: action.at for action in actions if action.deed is Deed.FORGET}
-    return tuple(node for node in nodes if node.id not in forgotten or node.last_seen > forgotten[node.id])
+    forgotten_at = {action.node: action.at for action in actions if action.deed is Deed.FORGET and action.node}
+    return tuple(node for node in nodes if is_present(node, forgotten_at))
 
 
 def forgotten(held: Permit, action: Action) -> Permit:
@@ -264,8 +328,13 @@ def forgotten(held: Permit, action: Action) -> Permit:
 class Store(Protocol):
     """Keeps what the upgrade server knows. Any thread may call; two calls never interleave.
 
+    Every time that it keeps is the database's: what servers think of the time does not matter, and they may differ.
     Every method may raise `PeerError`: the database cannot answer now, and nothing was changed.
     """
+
+    def now(self) -> datetime:
+        """Return the time by the database's clock: aware, UTC."""
+        ...
 
     def append(self, release: Release) -> tuple[Release, ...]:
         """Add `release` to its system's history if it is the next one there, and only then.
@@ -279,20 +348,21 @@ class Store(Protocol):
         """Return what was published for `system`, oldest first."""
         ...
 
-    def hear(self, system: SystemName, node: NodeRecord, usage: Iterable[UsageRow], greet: Greet = welcome) -> Version:
-        """Remember what a node said of itself, in place of what it said before.
+    def hear(self, reports: Sequence[Report], greet: Greet = welcome) -> tuple[Heard, ...]:
+        """Remember what nodes said of themselves, each in place of what it said before, in one transaction.
+
+        A node that says by a tag that nothing changed is seen, unless the tag is not of what was last kept. Of counts
+        with one key the largest is kept, and when it was first heard.
 
         Args:
-            system: where the node belongs.
-            node: what it said.
-            usage: counts of this node's; of those with one key the largest is kept, and when it was first heard.
-            greet: says whether the node may say so, and what becomes of its permit; its request lapses with the permit.
+            reports: in the order in which they came.
+            greet: says whether a node may say what is new, and what becomes of its permit; its request goes with that.
 
         Returns:
-            The newest version of the system, 0 if none.
+            What became of each, in their order.
 
         Raises:
-            Exception: whatever `greet` raises.
+            Exception: whatever `greet` raises, for one of them; then all is undone.
         """
         ...
 
@@ -301,7 +371,8 @@ class Store(Protocol):
 
         Args:
             system: which.
-            judge: is shown the whole system, and decides about a node that was heard of.
+            judge: is shown the whole system, of what nodes said only what is `brief`, and decides about a node that
+                was heard of.
 
         Raises:
             Exception: whatever `judge` raises.
@@ -318,7 +389,7 @@ class Store(Protocol):
             system: which.
             node: whose permit.
             permit: its id.
-            close: is shown the open permit, and returns it closed: `returned_at`, `failure`, `final` and
+            close: is shown the open permit and the time, and returns it closed: `returned_at`, `failure`, `final` and
                 `failed_version` are kept.
 
         Returns:
@@ -332,6 +403,32 @@ class Store(Protocol):
 
     def usage_of(self, system: SystemName) -> tuple[UsageSum, ...]:
         """Return the calls that were answered in `system`, in the order of the fields."""
+        ...
+
+    def history(
+        self, system: SystemName, *, after: int = 0, limit: int = 1000, node: NodeId | None = None
+    ) -> tuple[Entry, ...]:
+        """Return what happened in `system`, the oldest first: all of it is there, and never changes.
+
+        Args:
+            system: which.
+            after: only entries with greater numbers; with the number of the last entry that is known, none is missed.
+            limit: so many at most.
+            node: only what is about this node.
+        """
+        ...
+
+    def tend(self, keep: timedelta) -> bool:
+        """Do what is to be done now and then, whoever asks for something: note which leases ended, remove what is old.
+
+        Of several servers that call this at once, one does it.
+
+        Args:
+            keep: how long phases, tracebacks and counts of calls that do not grow are kept.
+
+        Returns:
+            False if it was done a moment ago.
+        """
         ...
 
     def act(self, system: SystemName, judge: Deeds) -> Action:

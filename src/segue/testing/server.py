@@ -12,6 +12,8 @@ from segue.model.ids import NodeId, SystemName, Version
 from segue.release import archive
 from segue.server.app import create_app
 from segue.server.bundles import BundleFolder
+from segue.server.memory import MemoryStore
+from segue.server.sql import SqlStore
 from segue.server.store import Store
 from segue.testing.declared import DeclaredTransport
 from segue.wire.client import UpgradeServer
@@ -110,7 +112,7 @@ class Bench:
         server: the client that agents use.
         http: for requests that no agent makes.
         transport: knows which answers there were.
-        clock: the server's.
+        clock: the upgrade database's.
         store: the server's.
         system: the system that the short words are about.
     """
@@ -175,10 +177,12 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(store: Store, folder: Path, *, limit_bytes: int = 100_000) -> AsyncIterator[Bench]:
-    """Run a server on `store`, with bundles in `folder`, for as long as the context lasts."""
-    clock = HeldClock()
-    transport = DeclaredTransport(create_app(store, BundleFolder(folder), clock, limit_bytes=limit_bytes))
+async def open_bench(
+    store: MemoryStore | SqlStore, folder: Path, *, limit_bytes: int = 100_000
+) -> AsyncIterator[Bench]:
+    """Run a server on `store`, whose clock is held, with bundles in `folder`, for as long as the context lasts."""
+    store.clock = clock = HeldClock()
+    transport = DeclaredTransport(create_app(store, BundleFolder(folder), limit_bytes=limit_bytes))
     async with (
         UpgradeServer("http://segue", transport=transport) as server,
         httpx.AsyncClient(base_url="http://segue", transport=transport) as http,

@@ -1,6 +1,6 @@
 """The battery that any `Store` must pass: the memory store is the model, Hypothesis thinks of what to do.
 
-    def open_mine() -> AbstractContextManager[Store]: ...
+    def open_mine(clock: Clock) -> AbstractContextManager[Store]: ...
 
     TestMine = store_agreement(open_mine).TestCase
 
@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
+from segue.model.clock import Clock
 from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.memory import MemoryStore
-from segue.server.store import Ask, Granted, Held, Judge, NodeRecord, NotYet, Permit, Picture, Release, Store, Verdict
+from segue.server.store import Ask, Granted, Held, Judge, NotYet, Permit, Picture, Release, Report, Store, Verdict
 from segue.wire.messages import DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
 
-OpenStore: TypeAlias = Callable[[], AbstractContextManager[Store]]
+OpenStore: TypeAlias = Callable[[Clock], AbstractContextManager[Store]]
 
 START = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 #: Few of each, so that what is done meets again.
@@ -32,6 +33,8 @@ NODES = st.sampled_from([NodeId(name) for name in ("n1", "n2", "N2")])
 CLASSES = st.sampled_from([ClassName("BlockNode"), ClassName("Edge")])
 VERSIONS = st.integers(1, 4).map(Version)
 TIMES = st.integers(0, 3_600_000_000).map(lambda us: START + timedelta(microseconds=us))
+#: How the time goes on from one deed to the next, in microseconds: leases end meanwhile, and a clock may be set back.
+STEPS = st.integers(0, 90_000_000) | st.integers(-5_000_000, 0)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 USAGE: SearchStrategy[list[UsageRow]] = st.lists(
@@ -86,6 +89,7 @@ HEARTBEATS: SearchStrategy[Heartbeat] = st.builds(
     target_version=st.none() | VERSIONS,
     pid=st.none() | st.integers(1, 2**22),
     failure=st.none() | TEXTS,
+    failure_details=TEXTS,
     facts=st.dictionaries(TEXTS, FLOATS, max_size=2),
     usage=st.just(()),
     upgrades=st.lists(UPGRADES, max_size=2).map(tuple),
@@ -114,12 +118,12 @@ def store_agreement(open_store: OpenStore) -> type[RuleBasedStateMachine]:
     """Make the machine that does the same to a store and to the model, and wants the same from both.
 
     Args:
-        open_store: opens an empty store, and lets go of it at the end.
+        open_store: opens an empty store that goes by a clock, and lets go of it at the end.
     """
 
     class StoreAgreement(_StoreAgreement):
         def open(self) -> AbstractContextManager[Store]:
-            return open_store()
+            return open_store(self.clock)
 
     return StoreAgreement
 
@@ -128,16 +132,31 @@ class JudgeFailedError(Exception):
     """What a judge raises in the battery."""
 
 
+class _Clock:
+    """The database's clock, as the battery moves it."""
+
+    def __init__(self) -> None:
+        self.at = START
+
+    def now(self) -> datetime:
+        return self.at
+
+
 class _StoreAgreement(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.resources = ExitStack()
-        self.model = MemoryStore()
-        self.heard: set[tuple[SystemName, NodeId]] = set()
+        self.clock = _Clock()
+        self.model = MemoryStore(self.clock)
+        #: {(system, node): what each store calls that which it said last}
+        self.heard: dict[tuple[SystemName, NodeId], list[str]] = {}
         self.granted: list[tuple[SystemName, NodeId, str]] = []
-        self.clock = START
         self.store: Store = self.model
         self.systems: set[SystemName] = set()
+
+    @property
+    def both(self) -> tuple[Store, Store]:
+        return self.store, self.model
 
     def open(self) -> AbstractContextManager[Store]:
         raise NotImplementedError
@@ -145,6 +164,10 @@ class _StoreAgreement(RuleBasedStateMachine):
     @initialize()
     def open_the_store(self) -> None:
         self.store = self.resources.enter_context(self.open())
+
+    @rule(passes_us=STEPS)
+    def pass_time(self, passes_us: int) -> None:
+        self.clock.at += timedelta(microseconds=passes_us)
 
     @rule(system=SYSTEMS, ahead=st.integers(-1, 2), content=st.sampled_from("abc"), at=TIMES, words=TEXTS)
     def publish(self, system: SystemName, ahead: int, content: str, at: datetime, words: str) -> None:
@@ -160,29 +183,50 @@ class _StoreAgreement(RuleBasedStateMachine):
         self.systems.add(system)
         assert self.store.append(release) == self.model.append(release)
 
-    @rule(system=SYSTEMS, node=NODES, said=HEARTBEATS, usage=USAGE, at=TIMES)
-    def hear(self, system: SystemName, node: NodeId, said: Heartbeat, usage: list[UsageRow], at: datetime) -> None:
-        self.systems.add(system)
-        record = NodeRecord(id=node, version=Version(said.version), said=said, last_seen=at)
-        assert self.store.hear(system, record, usage) == self.model.hear(system, record, usage)
-        self.heard.add((system, node))
+    @rule(said=st.lists(st.tuples(SYSTEMS, NODES, HEARTBEATS, USAGE), min_size=1, max_size=3))
+    def hear(self, said: list[tuple[SystemName, NodeId, Heartbeat, list[UsageRow]]]) -> None:
+        reports = [
+            Report(system=system, node=node, said=words, usage=tuple(usage)) for system, node, words, usage in said
+        ]
+        heard = [store.hear(reports) for store in self.both]
+        assert [[one.newest for one in of_store] for of_store in heard[:1]] * 2 == [
+            [one.newest for one in of_store] for of_store in heard
+        ]
+        for report, *ones in zip(reports, *heard, strict=True):
+            self.systems.add(report.system)
+            self.heard[report.system, report.node] = [one.tag or "" for one in ones]
+            assert all(one.tag for one in ones), "who says all need not say it again"
+
+    @precondition(lambda self: self.heard)
+    @rule(data=st.data(), usage=USAGE)
+    def hear_that_nothing_changed(self, data: st.DataObject, usage: list[UsageRow]) -> None:
+        system, node = data.draw(st.sampled_from(sorted(self.heard)))
+        others = data.draw(st.sampled_from([self.heard[system, node], ["of another"] * 2]))
+        heard = [
+            store.hear([Report(system=system, node=node, tag=tag, usage=tuple(usage))])[0]
+            for store, tag in zip(self.both, others, strict=True)
+        ]
+        assert heard[0].newest == heard[1].newest
+        assert [one.tag for one in heard] in ([None, None], others)
 
     @precondition(lambda self: self.heard)
     @rule(data=st.data(), limit=st.integers(0, 2), to_version=VERSIONS, through=st.integers(1, 3), class_name=CLASSES)
     def ask(self, data: st.DataObject, limit: int, to_version: Version, through: int, class_name: ClassName) -> None:
         system, node = data.draw(st.sampled_from(sorted(self.heard)))
-        self.clock += timedelta(seconds=1)
+        self.clock.at += timedelta(seconds=1)
         ask = Ask(
             node=node,
             class_name=class_name,
             from_version=Version(max(0, to_version - through)),
             to_version=to_version,
-            asked_at=self.clock,
-            last_asked_at=self.clock,
+            asked_at=self.clock.at,
+            last_asked_at=self.clock.at,
         )
-        judge = _at_most(limit, ask, f"p{len(self.granted)}")
+        shown: list[Picture] = []
+        judge = _at_most(limit, ask, f"p{len(self.granted)}", shown)
         verdict = self.store.admit(system, judge)
         assert verdict == self.model.admit(system, judge)
+        _compare_shown(*shown)
         if isinstance(verdict, Granted):
             self.granted.append((system, node, verdict.permit.id))
 
@@ -194,7 +238,7 @@ class _StoreAgreement(RuleBasedStateMachine):
         def judge(picture: Picture) -> Verdict:
             raise JudgeFailedError(picture.system)
 
-        for store in (self.store, self.model):
+        for store in self.both:
             try:
                 store.admit(system, judge)
             except JudgeFailedError:
@@ -202,27 +246,25 @@ class _StoreAgreement(RuleBasedStateMachine):
             raise AssertionError(f"{store!r} swallowed what its judge raised")
 
     @precondition(lambda self: self.granted)
-    @rule(data=st.data(), failure=st.none() | TEXTS, final=st.booleans(), by=st.none() | VERSIONS, at=TIMES)
-    def give_back(
-        self, data: st.DataObject, failure: str | None, final: bool, by: Version | None, at: datetime
-    ) -> None:
+    @rule(data=st.data(), failure=st.none() | TEXTS, final=st.booleans(), by=st.none() | VERSIONS)
+    def give_back(self, data: st.DataObject, failure: str | None, final: bool, by: Version | None) -> None:
         system, node, permit = data.draw(st.sampled_from(self.granted))
-        shown: list[Permit] = []
+        shown: list[tuple[Permit, datetime]] = []
 
-        def close(held: Permit) -> Permit:
-            shown.append(held)
-            return replace(held, returned_at=at, failure=failure, final=final, failed_version=by)
+        def close(held: Permit, now: datetime) -> Permit:
+            shown.append((held, now))
+            return replace(held, returned_at=now, failure=failure, final=final, failed_version=by)
 
-        returned = [store.give_back(system, node, permit, close) for store in (self.store, self.model)]
+        returned = [store.give_back(system, node, permit, close) for store in self.both]
         assert returned == [True, True]
-        assert shown in ([], [held for held in shown[:1] if held.returned_at is None] * 2)
+        assert shown in ([], [(held, at) for held, at in shown[:1] if held.returned_at is None] * 2)
 
-    @rule(system=SYSTEMS, node=NODES, permit=st.sampled_from(["p0", "p1", "zz"]), at=TIMES)
-    def give_back_anything(self, system: SystemName, node: NodeId, permit: str, at: datetime) -> None:
-        def close(held: Permit) -> Permit:
-            return replace(held, returned_at=at, failure="x")
+    @rule(system=SYSTEMS, node=NODES, permit=st.sampled_from(["p0", "p1", "zz"]))
+    def give_back_anything(self, system: SystemName, node: NodeId, permit: str) -> None:
+        def close(held: Permit, now: datetime) -> Permit:
+            return replace(held, returned_at=now, failure="x")
 
-        returned = [store.give_back(system, node, permit, close) for store in (self.store, self.model)]
+        returned = [store.give_back(system, node, permit, close) for store in self.both]
         assert returned[0] == returned[1]
 
     @rule(system=SYSTEMS, action=ACTIONS)
@@ -256,6 +298,11 @@ class _StoreAgreement(RuleBasedStateMachine):
                 continue
             raise AssertionError(f"{store!r} swallowed what its judge raised")
 
+    @rule(keep_s=st.integers(0, 120))
+    def tend(self, keep_s: int) -> None:
+        self.clock.at += timedelta(seconds=6)
+        assert [store.tend(timedelta(seconds=keep_s)) for store in self.both] == [True, True]
+
     @invariant()
     def agree(self) -> None:
         """Compare pictures after every step: what a step does wrongly is seen at that step."""
@@ -272,12 +319,29 @@ class _StoreAgreement(RuleBasedStateMachine):
                 assert self.store.callers_of(system) == self.model.callers_of(system)
                 assert self.store.history_of(system) == self.model.history_of(system)
                 assert self.store.picture_of(system).is_known == self.model.picture_of(system).is_known
+                whole = self.store.history(system)
+                assert whole == self.model.history(system)
+                assert all(entry.at.utcoffset() == timedelta(0) for entry in whole)
+                after = whole[len(whole) // 2].number if whole else 0
+                parts = [store.history(system, after=after, limit=2, node=NodeId("n1")) for store in self.both]
+                assert parts[0] == parts[1]
         finally:
             self.resources.close()
 
 
-def _at_most(limit: int, ask: Ask, permit: str) -> Judge:
+def _compare_shown(found: Picture, wanted: Picture) -> None:
+    """Want that a judge is shown the same, but for permits that lead no further than where every node is."""
+    lowest = min((node.version for node in wanted.nodes if node.version), default=0)
+    matter = [held for held in wanted.permits if held.returned_at is None or held.to_version > lowest]
+    assert (found.nodes, found.asks, found.releases, found.at) == (
+        wanted.nodes, wanted.asks, wanted.releases, wanted.at
+    )  # fmt: skip
+    assert list(found.permits) == matter
+
+
+def _at_most(limit: int, ask: Ask, permit: str, shown: list[Picture]) -> Judge:
     def judge(picture: Picture) -> Verdict:
+        shown.append(picture)
         away = [held for held in picture.permits if held.returned_at is None]
         for held in away:
             if held.node == ask.node:

@@ -173,16 +173,27 @@ class Heartbeat(Condition):
     agent: AgentRow | None = None
 
 
+class Alive(Message):
+    """A node says again what it said before, which the upgrade server called `tag`; `usage` is as in a heartbeat."""
+
+    tag: Annotated[str, Field(min_length=1, max_length=64)]
+    usage: tuple[UsageRow, ...] = ()
+
+
 class HeartbeatReply(Message):
     """What the upgrade server tells a node that reported: the newest version there is, 0 if none.
 
     `oldest` is the oldest version that is still answered, 0 if none was retired. `retry` names the last order of an
-    operator's that the node try again what it gave up; it is carried out once.
+    operator's that the node try again what it gave up; it is carried out once. `tag` is what the server calls what the
+    node said: while nothing changes, the node need only say this. With `full` the server asks for all of it. A
+    server that gives no tag wants all each time.
     """
 
     newest: VersionOrNone
     oldest: VersionOrNone = 0
     retry: str | None = None
+    tag: str | None = None
+    full: bool = False
 
 
 class PermitRequest(Message):

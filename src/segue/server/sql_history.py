@@ -1,0 +1,95 @@
+"""The history of systems in SQL."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, select, tuple_
+from sqlalchemy.orm import Session
+
+from segue.model.ids import NodeId, SystemName, Version
+from segue.server.databases import Insert
+from segue.server.history import PASSING, Entry, Kind
+from segue.server.schema import Base, BulkRow, CallsRow, HeadRow, HistoryRow, table_of
+
+
+def record(
+    session: Session, insert: Callable[[type[Base]], Insert], system: SystemName, entries: Sequence[Entry]
+) -> None:
+    """Add `entries` to the history, in the transaction of `session`; it should be the last that this does.
+
+    Who adds holds the end of the history until the transaction ends: entries are seen in the order of their numbers,
+    so that a reader who knows the last number that it has seen misses none.
+
+    Args:
+        session: in a transaction.
+        insert: the database's.
+        system: whose history.
+        entries: the oldest first.
+    """
+    if not entries:
+        return
+    head = insert(HeadRow).values(system=system, last=len(entries))
+    last = session.execute(
+        head.on_conflict_do_update(
+            index_elements=["system"], set_={"last": table_of(HeadRow).c.last + head.excluded.last}
+        ).returning(table_of(HeadRow).c.last)
+    ).scalar_one()
+    rows = []
+    bulk = []
+    for number, entry in enumerate(entries, start=last - len(entries) + 1):
+        rows.append(
+            {
+                "system": system, "number": number, "at": entry.at, "kind": entry.kind.value, "node": entry.node,
+                "version": entry.version, "who": entry.who, "text": entry.text,
+                "details": json.dumps(dict(entry.details)),
+            }
+        )  # fmt: skip
+        if entry.bulk:
+            bulk.append({"system": system, "number": number, "content": entry.bulk})
+    session.execute(insert(HistoryRow), rows)
+    if bulk:
+        session.execute(insert(BulkRow), bulk)
+
+
+def read_history(
+    session: Session, system: SystemName, *, after: int, limit: int, node: NodeId | None
+) -> tuple[Entry, ...]:
+    """Return at most `limit` entries with greater numbers than `after`, the oldest first; if given, of `node`."""
+    row, bulk = table_of(HistoryRow), table_of(BulkRow)
+    joined = row.outerjoin(bulk, (row.c.system == bulk.c.system) & (row.c.number == bulk.c.number))
+    wanted = (
+        select(
+            row.c.number, row.c.at, row.c.kind, row.c.node, row.c.version, row.c.who, row.c.text, row.c.details,
+            bulk.c.content,
+        )
+        .select_from(joined)
+        .where(row.c.system == system, row.c.number > after)
+        .order_by(row.c.number)
+        .limit(limit)
+    )  # fmt: skip
+    if node is not None:
+        wanted = wanted.where(row.c.node == node)
+    return tuple(
+        Entry(
+            number=number,
+            at=at,
+            kind=Kind(kind),
+            node=NodeId(about) if about else None,
+            version=Version(version) if version else None,
+            who=who,
+            text=text,
+            details=json.loads(details),
+            bulk=content or "",
+        )
+        for number, at, kind, about, version, who, text, details, content in session.execute(wanted)
+    )
+
+
+def forget_before(session: Session, before: datetime) -> None:
+    """Remove the bulky parts that are older than `before`: phases, tracebacks, and calls that processes counted."""
+    row, bulk, calls = table_of(HistoryRow), table_of(BulkRow), table_of(CallsRow)
+    old = select(row.c.system, row.c.number).where(row.c.at < before, row.c.kind == Kind.FAILED.value)
+    session.execute(delete(bulk).where(tuple_(bulk.c.system, bulk.c.number).in_(old)))
+    session.execute(delete(row).where(row.c.kind.in_([kind.value for kind in PASSING]), row.c.at < before))
+    session.execute(delete(calls).where(calls.c.last_at < before))
