@@ -376,6 +376,7 @@ class Agent:
             waits_for_operator=given_up,
             crashes=processes.crashes,
             disk=self._upkeep.disk,
+            holds=executor.asking.holds if at.phase is Phase.WAITING else {},
         )
 
     def _watch(self, host: HostProcess, tasks: asyncio.TaskGroup) -> None:

@@ -18,6 +18,7 @@ from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, Tru
 from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.model.release import Announcement
+from segue.node.asking import Asking
 from segue.node.control import HostGoneError, details_of, reason_of
 from segue.node.folders import Folders
 from segue.node.hosts import HostProcess
@@ -84,6 +85,7 @@ class Executor:
         #: In steady seconds, when this agent closed the object, and when it gave the port to which generation.
         self._quiet_since: float | None = None
         self._serving_since: tuple[int, float] | None = None
+        self.asking = Asking(placement)
         self.transforms = Transforms(settings=settings, folders=folders, placement=placement)
 
     async def run(self, command: journey.Command, at: journey.Journey) -> journey.Event:
@@ -202,19 +204,21 @@ class Executor:
         return await host.install(self._placement.future(release))
 
     async def _ask_permit(self, command: journey.AskPermit, at: journey.Journey) -> journey.Event:
-        request = PermitRequest(
-            class_name=self._settings.class_name,
-            from_version=command.from_version,
-            to_version=command.to_version,
-            avoided=command.avoided,
-            agent=agent_row(self._folders.agent, self._settings.poll_s),
-        )
         said = ""
         while True:
             event = await self._learn(at) or await self._lost(at)
             if event:
                 return event
             reason, retry_after_s = "", self._settings.poll_s
+            holds = await self.asking.ask(self._processes.running.get(at.generation), at)
+            request = PermitRequest(
+                class_name=self._settings.class_name,
+                from_version=command.from_version,
+                to_version=command.to_version,
+                avoided=command.avoided,
+                agent=agent_row(self._folders.agent, self._settings.poll_s),
+                holds={int(version): text for version, text in holds.items()},
+            )
             try:
                 answer = await self._server.ask_permit(self._settings.system, self._settings.node_id, request)
                 if answer.permit is not None:

@@ -93,6 +93,8 @@ class Host:
             return {"claims": await self.claims(arguments["known"])}
         if question == "report":
             return self.report(**arguments)
+        if question == "objection":
+            return {"text": await self._objects.objection(Version(arguments["version"]), arguments["code"])}
         async with self._step:
             if self.phase is HostPhase.ENDING and question != "stop":
                 raise PeerError("the application's process is ending")

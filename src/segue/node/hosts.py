@@ -127,6 +127,17 @@ class HostProcess:
         """
         return await self._ask("report", ANSWER_TIMEOUT_S, acknowledged=acknowledged, rows=rows)
 
+    async def objection(self, version: Version, code: str) -> str | None:
+        """Return why the node should not go to `version` now; None if it may.
+
+        Args:
+            version: a release whose future simulation it has installed.
+            code: the release's predicate, `module:function`.
+        """
+        answer = await self._ask("objection", ANSWER_TIMEOUT_S, version=version, code=code)
+        text: str | None = answer["text"]
+        return text
+
     async def answers(self) -> frozenset[Version]:
         """Return the versions whose calls it answers."""
         return frozenset((await self.report())["answers"])

@@ -18,6 +18,7 @@ from segue.layer.label import Newest, label_source
 from segue.layer.message_size import receiving
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, Stage
+from segue.node.predicate import objection
 from segue.release.durable import make_folder
 from segue.release.modules import LoadedRelease
 
@@ -182,6 +183,23 @@ class Objects:
         used = max(version for version in self._releases if version <= self.versions[0])
         for version in [version for version in self._releases if version < used]:
             self._releases.pop(version).unload()
+
+    async def objection(self, version: Version, code: str) -> str | None:
+        """Return why the node should not go to `version` now, as its release says; None if it may.
+
+        Args:
+            version: a release that is loaded, as its future simulation is installed.
+            code: its predicate, `module:function`.
+
+        Raises:
+            PeerError: the release is not loaded here.
+            ReleaseError: it has no such function.
+            Exception: what the author's code raised.
+        """
+        release = self._releases.get(version)
+        if release is None or self._object is None:
+            raise PeerError(f"version {version} is not answered here yet")
+        return await objection(release.resolve(code), self._object)
 
     async def close(self) -> None:
         """Close each simulation before what it delegates to, and the object last."""

@@ -82,6 +82,11 @@ class Placement:
         """Return the releases whose future simulations that process will install, so that it can import them early."""
         return [future for future in self.stage(at).futures if isinstance(future, ReleasePlan)]
 
+    def predicate(self, release: Announcement) -> str | None:
+        """Return the code of the release that says whether the node may go to it now; None if it has none."""
+        upgrade = self._class_in(release).upgrade
+        return upgrade.schedule.when if upgrade else None
+
     def is_untouched(self, release: Announcement) -> bool:
         """Say whether the release leaves the node's class as it was."""
         return self._class_in(release).upgrade is None

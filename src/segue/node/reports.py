@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,6 +66,7 @@ class Condition:
         waits_for_operator: whether it has given up, until it is told to retry or the next release comes.
         crashes: ends of the application's process that nobody ordered, since the agent began.
         disk: what the node takes on its disk; None if it was not measured yet.
+        holds: `{version: what its release says against going there now}`.
     """
 
     hand_over: str = "port"
@@ -76,6 +77,7 @@ class Condition:
     waits_for_operator: bool = False
     crashes: int = 0
     disk: Disk | None = None
+    holds: Mapping[Version, str] = field(default_factory=dict)
 
 
 _PLAIN = Condition()
@@ -182,6 +184,7 @@ def heartbeat(
         crashes=condition.crashes,
         disk=DiskRow(**asdict(disk)) if disk else None,
         agent=agent,
+        holds={int(version): text for version, text in condition.holds.items()},
     )
 
 
