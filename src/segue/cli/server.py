@@ -10,6 +10,7 @@ import typer
 from segue.errors import OperatorError
 from segue.model.address import split_address
 from segue.server.app import KEEP_HISTORY, serve
+from segue.server.webhooks import KEEP_S
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,6 +42,9 @@ def server(
             "permits and what operators did are kept for ever.",
         ),
     ] = KEEP_HISTORY / timedelta(days=1),
+    webhook_keep_s: Annotated[
+        float, typer.Option(min=1.0, help="For how many seconds the answer of a webhook (a gate of a schedule) holds.")
+    ] = KEEP_S,
 ) -> None:
     """Run the upgrade server: it keeps the releases, grants permits, and knows the fleet.
 
@@ -55,6 +59,7 @@ def server(
             host=host,
             port=port,
             keep_history=timedelta(days=keep_history_days),
+            webhook_keep_s=webhook_keep_s,
             on_ready=lambda url: typer.echo(f"upgrade server at {url}"),
         )
 

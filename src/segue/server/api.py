@@ -25,6 +25,7 @@ from segue.server.publication import notice_of, publish
 from segue.server.refusals import NotThereError
 from segue.server.status import status_of
 from segue.server.store import Granted, Held, NotYet, Report, Store
+from segue.server.webhooks import Webhooks
 from segue.wire.messages import (
     Alive,
     Heartbeat,
@@ -108,9 +109,11 @@ class Endpoints:
         store: the upgrade database.
         bundles: where bundles are kept.
         orders: what operators ordered the nodes to do.
+        webhooks: are asked what schedules' gates need.
     """
 
-    def __init__(self, store: Store, bundles: Bundles, orders: OrdersForNodes) -> None:
+    def __init__(self, store: Store, bundles: Bundles, orders: OrdersForNodes, webhooks: Webhooks) -> None:
+        self._webhooks = webhooks
         self._store = store
         self._bundles = bundles
         self._orders = orders
@@ -177,7 +180,9 @@ class Endpoints:
         It may ask to go through several releases at once: the answer says how far the schedules let it go now.
         Answered with 200 both when it is granted and when it is not yet. Asking again gets the same permit.
         """
-        verdict = ask_permit(self._store, system, node, request, permit=uuid4().hex)
+        verdict = ask_permit(
+            self._store, system, node, request, permit=uuid4().hex, answers=self._webhooks.of(system)
+        )
         match verdict:
             case Granted(permit):
                 reason = "granted"
@@ -199,7 +204,7 @@ class Endpoints:
         picture = self._store.picture_of(system)
         if not picture.is_known:
             raise _unknown_system(system)
-        return status_of(picture, self._store.usage_of(system), picture.at)
+        return status_of(picture, self._store.usage_of(system), picture.at, self._webhooks.of(system))
 
 
 def router_of(endpoints: Endpoints) -> APIRouter:

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from segue.errors import OperatorError, PeerError, SegueError
+from segue.model.clock import SystemClock
 from segue.server.api import Endpoints, router_of
 from segue.server.bundles import BundleFolder, Bundles
 from segue.server.event_routes import Ringing, events_router
@@ -29,6 +30,7 @@ from segue.server.refusals import refusal_of, wrong_fields
 from segue.server.sql import TEND_EVERY_S, SqlStore
 from segue.server.sql_bundles import BundleTable
 from segue.server.store import Store
+from segue.server.webhooks import KEEP_S, Webhooks
 from segue.wire.messages import Refusal
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,12 @@ KEEP_HISTORY = timedelta(days=90)
 
 
 def create_app(
-    store: Store, bundles: Bundles, *, limit_bytes: int = LIMIT_BYTES, keep_history: timedelta = KEEP_HISTORY
+    store: Store,
+    bundles: Bundles,
+    *,
+    limit_bytes: int = LIMIT_BYTES,
+    keep_history: timedelta = KEEP_HISTORY,
+    webhooks: Webhooks | None = None,
 ) -> FastAPI:
     """Put the server together, to be run by any ASGI server, which has it look after its database (`lifespan`).
 
@@ -55,6 +62,7 @@ def create_app(
         bundles: where bundles are kept.
         limit_bytes: the largest body that is taken.
         keep_history: how long phases, tracebacks and counts of calls that do not grow are kept.
+        webhooks: are asked what schedules' gates need; by default they are asked by the store's clock.
     """
     app = FastAPI(
         title="Segue upgrade server",
@@ -66,7 +74,7 @@ def create_app(
     )
     app.state.limit_bytes = limit_bytes
     orders = OrdersForNodes(store)
-    endpoints = Endpoints(store, bundles, orders)
+    endpoints = Endpoints(store, bundles, orders, webhooks or Webhooks(store))
     app.include_router(router_of(endpoints))
     app.include_router(operator_router_of(OperatorEndpoints(store, orders)))
     app.state.metrics = metrics = Metrics(store)
@@ -89,6 +97,7 @@ def serve(
     port: int,
     limit_bytes: int = LIMIT_BYTES,
     keep_history: timedelta = KEEP_HISTORY,
+    webhook_keep_s: float = KEEP_S,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Run the upgrade server until it is interrupted (SIGINT, SIGTERM).
@@ -100,6 +109,7 @@ def serve(
         port: 0 takes a free one.
         limit_bytes: the largest bundle that is taken.
         keep_history: how long phases, tracebacks and counts of calls that do not grow are kept.
+        webhook_keep_s: seconds for which a webhook's answer holds.
         on_ready: is told the server's URL once requests sent there will be answered.
 
     Raises:
@@ -109,10 +119,13 @@ def serve(
     """
     with _listening(host, port) as listener:
         folder = BundleFolder(where / "bundles") if isinstance(where, Path) else None
+        webhooks = Webhooks(SystemClock(), keep_s=webhook_keep_s)
         store = SqlStore(where / "database.sqlite" if isinstance(where, Path) else where)
         try:
             bundles = folder or BundleTable(store.database)
-            app = create_app(store, bundles, limit_bytes=limit_bytes, keep_history=keep_history)
+            app = create_app(
+                store, bundles, limit_bytes=limit_bytes, keep_history=keep_history, webhooks=webhooks
+            )
             config = uvicorn.Config(
                 app,
                 lifespan="on",
@@ -126,6 +139,7 @@ def serve(
                 on_ready(_url(listener))
             EndingServer(config, app.state.events).run(sockets=[listener])
         finally:
+            webhooks.close()
             store.close()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Protocol
 
 from segue.errors import ReleaseError
 from segue.model.fleet import Answer, Fleet, NodeFact
@@ -26,9 +26,17 @@ LAPSE_S = STALE_S
 #: The fact by which a schedule's `healthy` knows what a node may still write to its disk.
 DISK_FACT = "disk_free_bytes"
 
-#: `{(URL, release): what the webhook says to it}` of a system's webhooks that were asked.
-Answers: TypeAlias = Mapping[tuple[str, Version], Answer]
-NO_ANSWERS: Answers = MappingProxyType({})
+
+class Answers(Protocol):
+    """What a system's webhooks say, as `{(URL, release): answer}` has it; it need not be a dictionary."""
+
+    def get(self, key: tuple[str, Version], /) -> Answer | None:
+        """Return what the webhook at a URL says to a release; None if nothing is known yet."""
+        ...
+
+
+#: Where there are no webhooks.
+NO_ANSWERS: Answers = MappingProxyType[tuple[str, Version], Answer]({})
 
 
 class Rollouts:
@@ -171,10 +179,14 @@ class Rollouts:
             map(fact, self._picture.nodes),
             begun_at=release.published_at,
             hand=self._hand,
-            answers={url: said for (url, version), said in self._answers.items() if version == target},
+            answers=self._said_to(target, rules),
             grants=tuple(permit.granted_at for permit in through if permit.class_name == self._class_name),
             before=self._before(target) if rules.queues else None,
         )
+
+    def _said_to(self, target: Version, rules: Rules) -> Mapping[str, Answer]:
+        said = {url: self._answers.get((url, target)) for url in rules.webhooks}
+        return {url: answer for url, answer in said.items() if answer is not None}
 
     def _before(self, target: Version) -> Version | None:
         """Return the newest release before `target` that nodes are still to stop at: others lead on to `target`."""

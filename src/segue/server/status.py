@@ -6,7 +6,7 @@ from datetime import datetime
 
 from segue.model.ids import NodeId
 from segue.model.usage import AnsweredBy
-from segue.server.decisions import decisions
+from segue.server.decisions import NO_ANSWERS, Answers, decisions
 from segue.server.publication import notice_of
 from segue.server.store import NodeRecord, Picture, UsageSum
 from segue.wire.messages import Condition, NodeStatus, PermitStatus, SystemStatus, UsageStatus
@@ -15,20 +15,23 @@ from segue.wire.messages import Condition, NodeStatus, PermitStatus, SystemStatu
 FREE_TO_GO = "nothing any more: it goes when it next asks"
 
 
-def status_of(picture: Picture, usage: Iterable[UsageSum], now: datetime) -> SystemStatus:
+def status_of(
+    picture: Picture, usage: Iterable[UsageSum], now: datetime, answers: Answers = NO_ANSWERS
+) -> SystemStatus:
     """Put together a system at one moment.
 
     Args:
         picture: the system.
         usage: the calls that its nodes answered.
         now: UTC; what nodes wait for is decided as of now, not as of when they last asked.
+        answers: what webhooks say.
     """
     usage = tuple(usage)
     answered: defaultdict[NodeId, Counter[int]] = defaultdict(Counter)
     for row in usage:
         answered[row.node][row.caller_version] += row.count
     away = {permit.node for permit in picture.permits if permit.returned_at is None}
-    waits_for = waiting(picture, now)
+    waits_for = waiting(picture, now, answers)
     return SystemStatus(
         system=picture.system,
         at=now,
@@ -54,11 +57,11 @@ def status_of(picture: Picture, usage: Iterable[UsageSum], now: datetime) -> Sys
     )
 
 
-def waiting(picture: Picture, now: datetime) -> Mapping[NodeId, str]:
+def waiting(picture: Picture, now: datetime, answers: Answers = NO_ANSWERS) -> Mapping[NodeId, str]:
     """Return `{node that waits: what it waits for, in words}`: what holds up its first step."""
     words: dict[NodeId, str] = {}
     for class_name in sorted({ask.class_name for ask in picture.asks}):
-        for _target, decision in decisions(picture, class_name, now):
+        for _target, decision in decisions(picture, class_name, now, answers=answers):
             dry = f" (a rule that is tried dry would hold it: {decision.dry_run.text})" if decision.dry_run else ""
             said = dict.fromkeys(decision.grants, FREE_TO_GO + dry)
             said |= {node: refusal.text + dry for node, refusal in decision.refusals.items()}
