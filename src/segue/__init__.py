@@ -20,6 +20,7 @@ from segue.layer.grpc_abort import AbortError
 from segue.layer.grpc_channel import labelled_channel
 from segue.layer.grpc_refusal import Refusal, RefusalReason, refusal_of
 from segue.layer.grpc_sync_channel import labelled_sync_channel
+from segue.model.view import FleetView, NodeView
 from segue.release.convert import convert
 from segue.states.files import transform_files
 from segue.states.sqlite import transform_sqlite
@@ -27,8 +28,10 @@ from segue.states.sqlite import transform_sqlite
 __all__ = [
     "AbortError",
     "Disallowed",
+    "FleetView",
     "FutureSimulation",
     "Node",
+    "NodeView",
     "PastSimulation",
     "Refusal",
     "RefusalReason",

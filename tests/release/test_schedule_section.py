@@ -47,6 +47,7 @@ gate = ["load-test", "https://ci.example/may-go"]
 healthy = [{ fact = "error_rate", most = 0.01 }, { fact = "latency_ms", most_times = 1.5, dry_run = true }]
 failure_budget = "2%"
 when = "shop.upgrade:may_go"
+custom = "shop.upgrade:decide"
 deadline = "7d"
 in_progress = "queue"
 """
@@ -77,6 +78,7 @@ def test_all_rules_together() -> None:
         healthy=(Bound(fact="error_rate", most=0.01), Bound(fact="latency_ms", most_times=1.5, dry_run=True)),
         failure_budget=Percent(2.0),
         queues=True,
+        decides=True,
         deadline=7 * 86400.0,
     )
 
@@ -89,7 +91,11 @@ def test_it_survives_json() -> None:
 
 def test_the_code_that_it_names_is_checked_with_the_rest() -> None:
     manifest = parse_manifest(HEAD + ALL, source="release.toml")
-    assert manifest.references()["classes.Edge.upgrade.schedule.when"] == "shop.upgrade:may_go"
+    schedule = {key: name for key, name in manifest.references().items() if ".schedule." in key}
+    assert schedule == {
+        "classes.Edge.upgrade.schedule.when": "shop.upgrade:may_go",
+        "classes.Edge.upgrade.schedule.custom": "shop.upgrade:decide",
+    }
 
 
 @pytest.mark.parametrize("written", ["2026-12-24T18:00:00Z", '"2026-12-24T18:00:00+00:00"'])

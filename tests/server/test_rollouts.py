@@ -1,6 +1,7 @@
 """Rule: what the upgrade database knows becomes the facts of each schedule, and operators have the last word."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -183,6 +184,38 @@ class TestFacts:
         assert told(seen, asks("n1", to=3)) == "the node itself: busy"
         assert told(seen, asks("n1", to=3, holds={3: "busy"})) == 2
         assert told(seen, asks("n1", to=3, holds={})) == 3
+
+
+class TestOwnFunctions:
+    SCHEDULE = 'max_unavailable = 1\ncustom = "blockstore.upgrade:decide"'
+    TEXT = "its release's own function decides when it next asks"
+
+    def test_a_node_that_nothing_holds_is_shown_the_fleet_and_agrees(self) -> None:
+        seen = picture(self.SCHEDULE, nodes=(node("n1"), node("n2")), asks=(asks("n1"), asks("n2")))
+        verdict = judge(seen, asks("n2"), "p")
+        assert isinstance(verdict, NotYet)
+        assert (verdict.reason, verdict.decides) == (self.TEXT, (2, seen))  # n1 takes no place before it has agreed
+        verdict = judge(seen, asks("n1"), "p")
+        assert isinstance(verdict, NotYet)
+        assert (verdict.reason, verdict.decides) == (self.TEXT, (2, seen))
+        assert told(seen, replace(asks("n1"), agreed=(Version(2),))) == 2
+
+    def test_it_is_not_asked_while_rules_hold_the_node(self) -> None:
+        seen = picture(self.SCHEDULE, nodes=(node("n1"), node("n2")), permits=(permit("n2", 1, 2, returned_at=None),))
+        verdict = judge(seen, replace(asks("n1"), agreed=(Version(2),)), "p")
+        assert isinstance(verdict, NotYet)
+        assert (verdict.reason, verdict.decides) == ("1 of 1 node is away (n2)", None)
+
+    def test_what_it_says_is_told_of_the_node(self) -> None:
+        seen = picture(self.SCHEDULE, nodes=(node("n1", holds={2: "it leads alone"}),), asks=(asks("n1"),))
+        assert waiting(seen, NOON) == {"n1": "the node itself: it leads alone"}
+        assert told(seen, asks("n1", holds={})) == self.TEXT
+
+    def test_a_deadline_and_an_operator_go_past_it(self) -> None:
+        late = picture(f'{self.SCHEDULE}\ndeadline = "30m"', nodes=(node("n1"),))
+        assert told(late, asks("n1")) == 2
+        forced = picture(self.SCHEDULE, nodes=(node("n1"),), actions=(did(Deed.FORCE, node="n1"),))
+        assert told(forced, asks("n1")) == 2
 
 
 class TestNewReleases:

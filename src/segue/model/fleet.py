@@ -34,6 +34,7 @@ class NodeFact:
         failed_at: when it did; None if it did not, or nobody knows.
         facts: `{name: last value}` of what it reports of itself.
         holds: what code of the target says, on the node, against its going now; None if it says nothing.
+        agreed: whether the target's own function, which saw the fleet, has just let the node go.
     """
 
     id: NodeId
@@ -50,6 +51,7 @@ class NodeFact:
     failed_at: datetime | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
     holds: str | None = None
+    agreed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("last_seen", "away_since", "waits_since", "upgraded_at", "failed_at"):

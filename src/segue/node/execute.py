@@ -32,7 +32,7 @@ from segue.node.transforms import Transforms
 from segue.release.bundle import content_hash, unpack
 from segue.release.durable import sync_path
 from segue.wire.client import UpgradeServer
-from segue.wire.messages import PermitRequest
+from segue.wire.messages import PermitAnswer, PermitRequest
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Executor:
         #: In steady seconds, when this agent closed the object, and when it gave the port to which generation.
         self._quiet_since: float | None = None
         self._serving_since: tuple[int, float] | None = None
-        self.asking = Asking(placement)
+        self.asking = Asking(placement, settings.node_id)
         self.transforms = Transforms(settings=settings, folders=folders, placement=placement)
 
     async def run(self, command: journey.Command, at: journey.Journey) -> journey.Event:
@@ -210,17 +210,8 @@ class Executor:
             if event:
                 return event
             reason, retry_after_s = "", self._settings.poll_s
-            holds = await self.asking.ask(self._processes.running.get(at.generation), at)
-            request = PermitRequest(
-                class_name=self._settings.class_name,
-                from_version=command.from_version,
-                to_version=command.to_version,
-                avoided=command.avoided,
-                agent=agent_row(self._folders.agent, self._settings.poll_s),
-                holds={int(version): text for version, text in holds.items()},
-            )
             try:
-                answer = await self._server.ask_permit(self._settings.system, self._settings.node_id, request)
+                answer = await self._permit_answer(command, at)
                 if answer.permit is not None:
                     to_version = Version(answer.to_version or command.to_version)
                     return journey.PermitGranted(permit=answer.permit, to_version=to_version)
@@ -231,6 +222,27 @@ class Executor:
                 logger.info("no permit yet: %s", reason)
                 said = reason
             await self._news.wait(_jittered(retry_after_s))
+
+    async def _permit_answer(self, command: journey.AskPermit, at: journey.Journey) -> PermitAnswer:
+        """Ask for a permit, with what releases on the way say to it; those that are to see the fleet are asked then."""
+        settings, host = self._settings, self._processes.running.get(at.generation)
+        holds = await self.asking.ask(host, at)
+        request = PermitRequest(
+            class_name=settings.class_name,
+            from_version=command.from_version,
+            to_version=command.to_version,
+            avoided=command.avoided,
+            agent=agent_row(self._folders.agent, settings.poll_s),
+            holds={int(version): text for version, text in holds.items()},
+        )
+        answer = await self._server.ask_permit(settings.system, settings.node_id, request)
+        if answer.decides is None:
+            self.asking.is_held_by_rules()
+        elif await self.asking.agrees(host, at, answer.decides):
+            request = request.model_copy(update={"agreed": (answer.decides.version,)})
+            answer = await self._server.ask_permit(settings.system, settings.node_id, request)
+        self.asking.log()
+        return answer
 
     async def _lost(self, at: journey.Journey) -> journey.FutureLost | None:
         """Bring a process back that died while it waited, and say if it does not answer all that it did.

@@ -25,6 +25,7 @@ from segue.layer.parked import ParkLimits
 from segue.layer.usage import Unreported, Usage
 from segue.model.ids import NodeId, Version
 from segue.model.usage import CallCounts
+from segue.model.view import FleetView
 from segue.node.control import holding, listen
 from segue.node.leaving import Leaving
 from segue.node.listening import Listening
@@ -94,7 +95,9 @@ class Host:
         if question == "report":
             return self.report(**arguments)
         if question == "objection":
-            return {"text": await self._objects.objection(Version(arguments["version"]), arguments["code"])}
+            seen = arguments.get("fleet")
+            fleet = FleetView.from_json(seen) if seen is not None else None
+            return {"text": await self._objects.objection(Version(arguments["version"]), arguments["code"], fleet)}
         async with self._step:
             if self.phase is HostPhase.ENDING and question != "stop":
                 raise PeerError("the application's process is ending")

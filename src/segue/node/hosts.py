@@ -127,14 +127,15 @@ class HostProcess:
         """
         return await self._ask("report", ANSWER_TIMEOUT_S, acknowledged=acknowledged, rows=rows)
 
-    async def objection(self, version: Version, code: str) -> str | None:
+    async def objection(self, version: Version, code: str, fleet: dict[str, Any] | None = None) -> str | None:
         """Return why the node should not go to `version` now; None if it may.
 
         Args:
             version: a release whose future simulation it has installed.
-            code: the release's predicate, `module:function`.
+            code: the release's predicate, or its own function, `module:function`.
+            fleet: what the function sees, as `FleetView.from_json` takes it; None for a predicate.
         """
-        answer = await self._ask("objection", ANSWER_TIMEOUT_S, version=version, code=code)
+        answer = await self._ask("objection", ANSWER_TIMEOUT_S, version=version, code=code, fleet=fleet)
         text: str | None = answer["text"]
         return text
 

@@ -17,6 +17,7 @@ from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest, label_source
 from segue.layer.message_size import receiving
 from segue.model.ids import ClassName, NodeId, SystemName, Version
+from segue.model.view import FleetView
 from segue.node.plan import Carry, Future, HostPlan, ReleasePlan, Stage
 from segue.node.predicate import objection
 from segue.release.durable import make_folder
@@ -184,12 +185,13 @@ class Objects:
         for version in [version for version in self._releases if version < used]:
             self._releases.pop(version).unload()
 
-    async def objection(self, version: Version, code: str) -> str | None:
+    async def objection(self, version: Version, code: str, fleet: FleetView | None = None) -> str | None:
         """Return why the node should not go to `version` now, as its release says; None if it may.
 
         Args:
             version: a release that is loaded, as its future simulation is installed.
-            code: its predicate, `module:function`.
+            code: its predicate, or its own function, `module:function`.
+            fleet: what the function sees; None for a predicate, which sees the object.
 
         Raises:
             PeerError: the release is not loaded here.
@@ -199,7 +201,7 @@ class Objects:
         release = self._releases.get(version)
         if release is None or self._object is None:
             raise PeerError(f"version {version} is not answered here yet")
-        return await objection(release.resolve(code), self._object)
+        return await objection(release.resolve(code), self._object if fleet is None else fleet)
 
     async def close(self) -> None:
         """Close each simulation before what it delegates to, and the object last."""

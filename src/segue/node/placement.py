@@ -87,6 +87,11 @@ class Placement:
         upgrade = self._class_in(release).upgrade
         return upgrade.schedule.when if upgrade else None
 
+    def own_function(self, release: Announcement) -> str | None:
+        """Return the code of the release that decides with the fleet in view; None if it has none."""
+        upgrade = self._class_in(release).upgrade
+        return upgrade.schedule.custom if upgrade else None
+
     def is_untouched(self, release: Announcement) -> bool:
         """Say whether the release leaves the node's class as it was."""
         return self._class_in(release).upgrade is None

@@ -13,9 +13,9 @@ async def objection(predicate: Callable[[Any], Any], instance: object) -> str | 
     """Return why the node should not go now, in one line; None if it may.
 
     Args:
-        predicate: the author's: a plain or an async function that takes the object that would be replaced, and
+        predicate: the author's: a plain or an async function that takes what it looks at, and
             returns True if the node may go, else False, or why not as text. A plain one is run in a thread.
-        instance: the object that serves.
+        instance: what it looks at: the object that serves, or the fleet.
 
     Raises:
         TimeoutError: it does not answer in time.

@@ -358,6 +358,11 @@ class ScheduleSection(Section):
         return self.in_progress == "queue"
 
     @property
+    def decides(self) -> bool:
+        """Whether the release has a function of its own that must agree."""
+        return self.custom is not None
+
+    @property
     def deadline_at(self) -> float | datetime | None:
         """When the softer rules yield: after so many seconds, or at a moment."""
         if self.deadline is None:

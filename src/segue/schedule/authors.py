@@ -140,6 +140,11 @@ class AuthorsSchedule(Protocol):
         ...
 
     @property
+    def decides(self) -> bool:
+        """Whether the release has a function of its own that must agree."""
+        ...
+
+    @property
     def deadline_at(self) -> float | datetime | None:
         """When the softer rules yield: after so many seconds, or at a moment."""
         ...

@@ -15,7 +15,7 @@ from segue.schedule.health import Health
 from segue.schedule.order import ClassesBefore, ReleasesBefore
 from segue.schedule.ownwords import OwnWords, Presence
 from segue.schedule.pace import Rates, Spread
-from segue.schedule.reasons import Behind, BudgetSpent, Reason, until
+from segue.schedule.reasons import Behind, BudgetSpent, NodeDecides, Reason, until
 from segue.schedule.rules import Rules
 from segue.schedule.scene import Room, Scene, SpentRoom
 from segue.schedule.waves import Waves
@@ -91,6 +91,8 @@ def decide(fleet: Fleet, rules: Rules, now: datetime) -> Decision:
         if reason is None and not hands.is_forced(fact):
             reason = hands.refuse(fact) or _refused(standing, fact) or _refused(as_it_is, fact)
             reason = reason or said.behind(grants, _refused(with_grants, fact))
+            if reason is None and scene.rules.decides and not fact.agreed:
+                reason = NodeDecides()  # it takes nobody's place: it may say no
         if reason is not None:
             refusals[fact.id] = said.refusal(reason)
             continue

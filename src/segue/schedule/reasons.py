@@ -146,6 +146,11 @@ class NodeHolds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDecides:
+    """No rule holds the node, and the release's own function has to agree, on the node, with the fleet in view."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MomentAhead:
     """The node's moment in the interval over which nodes are spread is `until`."""
 
@@ -264,6 +269,7 @@ Reason: TypeAlias = (
     | WindowClosed
     | Frozen
     | NodeHolds
+    | NodeDecides
     | MomentAhead
     | CanaryFailed
     | CanarySilent

@@ -167,6 +167,7 @@ class Rules:
         failure_budget: how many failures, or of which share of the class, rounded up, halt the rollout.
         queues: whether the rollout waits for those of older releases.
         heeds_nodes: whether a node waits while the release's own code says, on it, that now is not the time.
+        decides: whether the release has a function of its own that must agree, on the node, when nothing else holds it.
         deadline: when the softer rules yield: seconds after the rollout's begin, or a moment; None if they never do.
         stale_s: seconds without a word after which a node counts as away, more than 0.
 
@@ -188,6 +189,7 @@ class Rules:
     failure_budget: Amount | None = None
     queues: bool = False
     heeds_nodes: bool = True
+    decides: bool = False
     deadline: float | datetime | None = None
     stale_s: float = STALE_S
 
@@ -225,6 +227,7 @@ class Rules:
             ),
             failure_budget=schedule.failures,
             queues=schedule.queues,
+            decides=schedule.decides,
             deadline=schedule.deadline_at,
         )
 
@@ -262,6 +265,7 @@ class Rules:
             spread_s=None,
             windows=(),
             heeds_nodes=False,
+            decides=False,
         )
 
     def as_if(self, *, dry: bool) -> "Rules":

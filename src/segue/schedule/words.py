@@ -19,6 +19,7 @@ from segue.schedule.reasons import (
     GateClosed,
     Halted,
     MomentAhead,
+    NodeDecides,
     NodeHolds,
     Paused,
     Queued,
@@ -65,6 +66,8 @@ def words(reason: Reason, now: datetime) -> str:
             return _spent(reason)
         case Behind(node=node):
             return f"{node} asked before"
+        case NodeDecides():
+            return "its release's own function decides when it next asks"
         case _:
             assert_never(reason)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from segue.model.ids import ClassName, NodeId, SystemName, Version
+from segue.schedule import NodeDecides
 from segue.server.decisions import NO_ANSWERS, Answers, Rollouts, rules_of
 from segue.server.hearing import check_request
 from segue.server.refusals import ConflictError, NotThereError
@@ -51,6 +52,7 @@ def ask_permit(
             to_version=Version(request.to_version),
             avoided=tuple(Version(version) for version in request.avoided),
             holds=request.holds,
+            agreed=tuple(Version(version) for version in request.agreed),
             asked_at=now,
             last_asked_at=now,
         )
@@ -110,7 +112,8 @@ def judge(picture: Picture, ask: Ask, permit: str, answers: Answers = NO_ANSWERS
         refusal = decision.refusals.get(ask.node)
         if refusal is not None and reached is None:
             retry_after_s = min(max(1.0, len(picture.asks) / _ASKS_PER_S), _ASK_LIMIT_S)
-            return NotYet(replace(ask, avoided=(), holds=None), refusal.text, retry_after_s)
+            decides = (target, picture) if isinstance(refusal.reason, NodeDecides) else None
+            return NotYet(replace(ask, avoided=(), holds=None, agreed=()), refusal.text, retry_after_s, decides)
         if refusal is not None:
             break
         if target in touching.versions and not rollouts.goes_past(ask, target):

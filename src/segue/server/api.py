@@ -23,7 +23,7 @@ from segue.server.heartbeats import Heartbeats
 from segue.server.node_orders import OrdersForNodes
 from segue.server.publication import notice_of, publish
 from segue.server.refusals import NotThereError
-from segue.server.status import status_of
+from segue.server.status import fleet_row, status_of
 from segue.server.store import Granted, Held, NotYet, Report, Store
 from segue.server.webhooks import Webhooks
 from segue.wire.messages import (
@@ -188,8 +188,11 @@ class Endpoints:
                 reason = "granted"
             case Held(permit):
                 reason = f"granted before, at {permit.granted_at:%H:%M:%S}"
-            case NotYet(reason=reason, retry_after_s=retry_after_s):
+            case NotYet(reason=reason, retry_after_s=retry_after_s, decides=None):
                 return PermitAnswer(permit=None, reason=reason, retry_after_s=retry_after_s)
+            case NotYet(reason=reason, retry_after_s=retry_after_s, decides=(version, picture)):
+                view = fleet_row(picture, version, self._clock.now())
+                return PermitAnswer(permit=None, reason=reason, retry_after_s=retry_after_s, decides=view)
         return PermitAnswer(permit=permit.id, reason=reason, retry_after_s=0, to_version=permit.to_version)
 
     def return_a_permit(self, system: System, node: NodeName, permit: PermitId, how: PermitReturnRequest) -> None:

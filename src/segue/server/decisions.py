@@ -169,8 +169,9 @@ class Rollouts:
                 upgraded_at=latest.returned_at if latest and (latest.failure is None or _stays(node, target)) else None,
                 failed=failed,
                 failed_at=latest.returned_at if latest and failed else None,
-                facts=_facts(node) if rules.healthy else {},
+                facts=facts_of(node) if rules.healthy else {},
                 holds=_holds(node, ask, target) if ask else None,
+                agreed=ask is not None and target in ask.agreed,
             )
 
         return Fleet.of(
@@ -247,7 +248,8 @@ def _touches(release: Release, class_name: ClassName) -> bool:
     return described is not None and described.upgrade is not None
 
 
-def _facts(node: NodeRecord) -> Mapping[str, float]:
+def facts_of(node: NodeRecord) -> Mapping[str, float]:
+    """Return what the node reports of itself, the room on its disk included."""
     disk = node.said.disk
     return {DISK_FACT: float(disk.free_bytes), **node.said.facts} if disk else node.said.facts
 

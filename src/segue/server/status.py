@@ -2,14 +2,15 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from segue.model.ids import NodeId
+from segue.model.ids import NodeId, Version
 from segue.model.usage import AnsweredBy
-from segue.server.decisions import NO_ANSWERS, Answers, decisions
+from segue.schedule import STALE_S
+from segue.server.decisions import NO_ANSWERS, Answers, decisions, facts_of
 from segue.server.publication import notice_of
 from segue.server.store import NodeRecord, Picture, UsageSum
-from segue.wire.messages import Condition, NodeStatus, PermitStatus, SystemStatus, UsageStatus
+from segue.wire.messages import Condition, FleetNodeRow, FleetRow, NodeStatus, PermitStatus, SystemStatus, UsageStatus
 
 #: What is said of a node that nothing holds up any more; it learns so when it asks.
 FREE_TO_GO = "nothing any more: it goes when it next asks"
@@ -67,6 +68,27 @@ def waiting(picture: Picture, now: datetime, answers: Answers = NO_ANSWERS) -> M
             said |= {node: refusal.text + dry for node, refusal in decision.refusals.items()}
             words = said | words
     return words
+
+
+def fleet_row(picture: Picture, version: Version, now: datetime) -> FleetRow:
+    """Return a system as the own function of release `version` is to see it at `now`."""
+    away = {permit.node for permit in picture.permits if permit.returned_at is None}
+    return FleetRow(
+        version=version,
+        at=now,
+        nodes=tuple(
+            FleetNodeRow(
+                id=node.id,
+                class_name=node.said.class_name,
+                version=node.version,
+                attributes=node.said.attributes,
+                facts=dict(facts_of(node)),
+                away=node.id in away,
+                silent=now - node.last_seen >= timedelta(seconds=STALE_S),
+            )
+            for node in picture.nodes
+        ),
+    )
 
 
 def _node(node: NodeRecord, *, away: bool, waits_for: str | None, answered: Mapping[int, int]) -> NodeStatus:

@@ -101,6 +101,7 @@ class Ask:
         avoided: versions that it does not stop at; known only while it asks.
         holds: `{version: what its release says, on the node, against going there now}`; None but while it asks, and
             from a node that does not say.
+        agreed: versions to which its release's own function has just let it go; known only while it asks.
     """
 
     node: NodeId
@@ -111,6 +112,7 @@ class Ask:
     last_asked_at: datetime
     avoided: tuple[Version, ...] = ()
     holds: Mapping[int, str] | None = None
+    agreed: tuple[Version, ...] = ()
 
     def after(self, before: "Ask | None") -> "Ask":
         """Return this ask with the time of the first one, if `before` asked to leave the same version.
@@ -257,12 +259,14 @@ class Held:
 class NotYet:
     """The node must wait; the store remembers that it asks, and since when: `ask.after(earlier one)`.
 
-    It is to ask again in `retry_after_s` seconds.
+    It is to ask again in `retry_after_s` seconds. `decides` is the release whose own function it is to ask before, with
+    the system in view; None if something else holds it.
     """
 
     ask: Ask
     reason: str
     retry_after_s: float = 1.0
+    decides: tuple[Version, Picture] | None = None
 
     @property
     def kept(self) -> Ask:

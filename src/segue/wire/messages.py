@@ -201,6 +201,7 @@ class PermitRequest(Message):
 
     `holds` is what releases on its way say, on it, against going there now; None from a node that does not say.
     `agent` says who asks, as in a heartbeat.
+    `agreed` are those of which the own function has just let it go.
     """
 
     class_name: Name
@@ -209,19 +210,42 @@ class PermitRequest(Message):
     avoided: tuple[ReleaseVersion, ...] = ()
     holds: Holds | None = None
     agent: AgentRow | None = None
+    agreed: tuple[ReleaseVersion, ...] = ()
+
+
+class FleetNodeRow(Message):
+    """A node as a release's own function sees it; `silent` if it was not seen for so long that it counts as away."""
+
+    id: Name
+    class_name: Name
+    version: VersionOrNone
+    attributes: dict[str, str] = {}
+    facts: dict[str, float] = {}
+    away: bool = False
+    silent: bool = False
+
+
+class FleetRow(Message):
+    """A system at one moment, and the release whose own function is to see it."""
+
+    version: ReleaseVersion
+    at: AwareDatetime
+    nodes: tuple[FleetNodeRow, ...]
 
 
 class PermitAnswer(Message):
     """Granted, with the permit's id; or not yet, with the reason in words and when to ask again.
 
     `to_version` is how far the permit leads: as far as was asked, or less. It may be a release that leaves the node's
-    class untouched. None if nothing is granted, and from a server that grants one release at a time.
+    class untouched. None if nothing is granted, and from a server that grants one release at a time. `decides` is
+    there if nothing holds the node but that the own function of a release has to agree: it is to be asked, with that.
     """
 
     permit: str | None
     reason: str
     retry_after_s: Annotated[float, Field(ge=0)] = 1.0
     to_version: ReleaseVersion | None = None
+    decides: FleetRow | None = None
 
 
 class PermitReturnRequest(Message):
