@@ -2,16 +2,33 @@
 
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from segue.model.amount import Percent
+from segue.model.amount import Percent, at_least
 from segue.model.fleet import Fleet, NodeFact
+from segue.model.hand import Action, Deed, Hand
+from segue.model.hours import Freeze, Window
 from segue.model.ids import ClassName, NodeId, Version
-from segue.schedule import Behind, Budget, BudgetSpent, Canary, CanaryAway, CanaryFailed, Rules, decide
+from segue.schedule import (
+    Behind,
+    Bound,
+    Budget,
+    BudgetSpent,
+    Canary,
+    CanaryAway,
+    CanaryFailed,
+    NodeHolds,
+    Rate,
+    Rules,
+    Waves,
+    decide,
+    halted,
+)  # fmt: skip
 
 BLOCKS, EDGE = ClassName("BlockNode"), ClassName("Edge")
 NOON = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
@@ -32,6 +49,29 @@ RULES = st.builds(
     canary=st.none() | st.builds(Canary, nodes=st.integers(1, 3), soak_s=st.integers(0, 60).map(float)),
     stale_s=st.just(60.0),
 )
+#: One or several of each kind of rule.
+ALL_RULES = st.builds(
+    Rules,
+    budgets=RULES.map(lambda rules: rules.budgets),
+    canary=st.none()
+    | st.builds(
+        Canary,
+        nodes=st.integers(1, 3) | st.just(Percent(50)) | st.just((NodeId("n1"), NodeId("n9"))),
+        soak_s=st.integers(0, 60).map(float),
+    ),
+    waves=st.none()
+    | st.builds(Waves, sizes=st.sampled_from([(1, 4), (Percent(20), Percent(80))]), soak_s=st.just(20.0)),
+    rate=st.none() | st.builds(Rate, nodes=st.integers(1, 3), per_s=st.just(60.0)),
+    spread_s=st.none() | st.just(120.0),
+    after=st.sampled_from([(), (EDGE,)]),
+    freezes=st.sampled_from([(), (Freeze(zone=ZoneInfo("UTC"), first=NOON.date(), last=NOON.date()),)]),
+    windows=st.sampled_from([(), (Window(zone=ZoneInfo("Europe/Berlin"), begin=time(15)),)]),
+    gates=st.sampled_from([(), (), ("qa",)]),
+    healthy=st.sampled_from([(), (Bound(fact="ms", most=5),), (Bound(fact="ms", most_times=2, dry_run=True),)]),
+    failure_budget=st.none() | st.integers(1, 3) | st.just(Percent(30)),
+    deadline=st.none() | st.sampled_from([1.0, 1e6]),
+    stale_s=st.just(60.0),
+)
 
 
 @st.composite
@@ -49,10 +89,35 @@ def fleets(draw: DrawFn) -> Fleet:
             waits_since=None if draw(seldom) else draw(MOMENTS),
             upgraded_at=draw(MOMENTS) if draw(seldom) else None,
             failed=draw(seldom),
+            failed_at=draw(st.none() | MOMENTS),
+            facts=draw(st.sampled_from([{"ms": 3.0}] * 4 + [{"ms": 9.0}, {}])),
+            holds="busy" if draw(seldom) else None,
         )
         for number in range(draw(st.sampled_from([8, 6, 5, 4, 3, 2, 1, 0])))
     ]
-    return Fleet.of(BLOCKS, Version(2), facts)
+    grants = tuple(sorted(draw(st.lists(MOMENTS, max_size=4))))
+    return Fleet.of(BLOCKS, Version(2), facts, begun_at=NOON - timedelta(seconds=100), grants=grants)
+
+
+@st.composite
+def hands(draw: DrawFn) -> Hand:
+    """Draw what operators may have done."""
+    nodes = st.integers(0, 7).map(lambda number: NodeId(f"n{number}"))
+
+    def act(deed: Deed, **more: NodeId) -> Action:
+        return Action(deed=deed, at=draw(MOMENTS), who="ann", version=Version(2), **more)
+
+    def of_nodes(deed: Deed) -> dict[tuple[Version, NodeId], Action]:
+        return {(Version(2), node): act(deed, node=node) for node in draw(st.sets(nodes, max_size=2))}
+
+    return Hand(
+        paused=act(Deed.PAUSE) if draw(st.booleans()) else None,
+        resumed=act(Deed.RESUME) if draw(st.booleans()) else None,
+        approved={(Version(2), "qa"): act(Deed.APPROVE)} if draw(st.booleans()) else {},
+        skipped=of_nodes(Deed.SKIP),
+        retried=of_nodes(Deed.RETRY),
+        forced=of_nodes(Deed.FORCE),
+    )
 
 
 def away_by_group(fleet: Fleet, per: str | None, away: set[NodeId]) -> Counter[str]:
@@ -80,6 +145,73 @@ def test_every_request_is_granted_or_refused_with_a_reason(fleet: Fleet, rules: 
 
 
 @STEADY
+@given(fleet=fleets(), rules=ALL_RULES, hand=hands())
+def test_every_request_is_answered_whatever_rules_and_operators_say(fleet: Fleet, rules: Rules, hand: Hand) -> None:
+    fleet = replace(fleet, hand=hand)
+    decision = decide(fleet, rules, NOON)
+    assert sorted((*decision.grants, *decision.refusals)) == sorted(fact.id for fact in fleet.requests())
+    assert decision == decide(fleet, rules, NOON)
+    for refusal in decision.refusals.values():
+        assert refusal.text
+        assert "\n" not in refusal.text
+        assert refusal.until is None or refusal.until > NOON
+
+
+@STEADY
+@given(fleet=fleets(), rules=ALL_RULES, hand=hands())
+def test_operators_have_the_last_word(fleet: Fleet, rules: Rules, hand: Hand) -> None:
+    fleet = replace(fleet, hand=hand)
+    grants = set(decide(fleet, rules, NOON).grants)
+    forced = {node for _, node in hand.forced}
+    skipped = {node for place, skip in hand.skipped.items() for node in place[1:] if place not in hand.forced}
+    assert not grants & skipped
+    if hand.paused:
+        assert grants <= forced
+    for fact in fleet.requests():
+        if fact.id in forced and (Version(2), fact.id) not in hand.skipped and not fact.is_silent(NOON, 60):
+            assert fact.id in grants
+    abort = Action(deed=Deed.ABORT, at=NOON, who="ann", version=Version(2))
+    assert not decide(replace(fleet, hand=replace(hand, aborted={Version(2): abort})), rules, NOON).grants
+
+
+@STEADY
+@given(fleet=fleets(), rules=ALL_RULES)
+def test_what_is_spent_is_not_spent_twice(fleet: Fleet, rules: Rules) -> None:
+    """Rates, waves and failure budgets, as budgets, are kept by all grants of one decision together."""
+    grants = decide(fleet, rules, NOON).grants
+    if not grants:
+        return
+    if halted(fleet, rules, NOON):
+        raise AssertionError(grants)
+    late = rules.is_late(NOON - timedelta(seconds=100), NOON)
+    if rules.rate is not None and not late:
+        recent = [at for at in fleet.grants if at > NOON - timedelta(seconds=60)]
+        assert len(recent) + len(grants) <= rules.rate.nodes
+    if rules.waves is not None and rules.failure_budget is None:
+        members = [fact for fact in fleet.of_the_class() if fact.upgraded_at or not fleet.is_upgraded(fact)]
+        gone = [fact for fact in members if fact.failed or fact.upgraded_at or fact.is_away_to(Version(2))]
+        sizes = [min(len(members), at_least(size, len(members))) for size in rules.waves.sizes]
+        soaked = [
+            fact
+            for fact in gone
+            if fact.upgraded_at
+            and not fact.failed
+            and fact.upgraded_at + timedelta(seconds=0 if late else 20)
+            <= (fact.last_seen if fact.is_silent(NOON, 60) else NOON)
+        ]
+        size = next((size for size in sizes if len(soaked) < size), len(members))
+        assert len(gone) + len(grants) <= size
+
+
+@STEADY
+@given(fleet=fleets(), rules=ALL_RULES)
+def test_without_a_rule_that_no_grant_changes_no_less_is_granted(fleet: Fleet, rules: Rules) -> None:
+    """Gates, orders of classes and the clock hold all or nobody: taken away, at least those go that went before."""
+    fewer = replace(rules, gates=(), after=(), freezes=(), windows=())
+    assert set(decide(fleet, rules, NOON).grants) <= set(decide(fleet, fewer, NOON).grants)
+
+
+@STEADY
 @given(fleet=fleets(), rules=RULES)
 def test_no_grant_passes_a_budget(fleet: Fleet, rules: Rules) -> None:
     grants = set(decide(fleet, rules, NOON).grants)
@@ -104,7 +236,7 @@ def test_a_refusal_is_no_whim(fleet: Fleet, rules: Rules) -> None:
     free = decide(fleet, Rules(budgets=(), stale_s=rules.stale_s), NOON)
     for node in decision.refusals:
         seen = NOON - fleet.nodes[node].last_seen < timedelta(seconds=60)
-        assert (node in free.grants) is seen
+        assert (node in free.grants) is (seen and not isinstance(decision.refusals[node].reason, NodeHolds))
 
 
 @STEADY
