@@ -218,7 +218,7 @@ def test_the_manifest_is_read_without_unpacking(write: Write, manifest: Text) ->
     [
         ({}, "has no release.toml"),
         ({"release.toml": b"\xff"}, "release.toml is not UTF-8"),
-        ({"release.toml": b"release = 3"}, "release.toml of the bundle: "),
+        ({"release.toml": b"release = 3"}, "release.toml of the bundle:1: "),
     ],
 )
 def test_a_bundle_without_a_good_manifest_is_refused(files: dict[str, bytes], complaint: str) -> None:

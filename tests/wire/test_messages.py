@@ -14,5 +14,5 @@ def test_a_heartbeat_survives(said: Heartbeat) -> None:
 
 @given(st.dictionaries(st.sampled_from(["mood", "colour"]), st.text(st.characters(exclude_categories=["Cs"]))))
 def test_fields_that_are_not_known_here_survive(more: dict[str, str]) -> None:
-    sent = {"permit": None, "reason": "wait", "retry_after_s": 1.0, "to_version": None, **more}
+    sent = {"permit": None, "reason": "wait", "retry_after_s": 1.0, "to_version": None, "decides": None, **more}
     assert PermitAnswer.model_validate(sent).model_dump() == sent
