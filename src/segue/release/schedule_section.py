@@ -4,148 +4,48 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
-from pydantic import Field, PlainValidator, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from segue.model.amount import Amount, Percent, amount
+from segue.model.amount import Amount, amount
 from segue.model.fleet import SYSTEM
 from segue.model.hours import Freeze, Window, days_named, hours_named, zone_named
 from segue.model.ids import NAME_PATTERN, ClassName, NodeId
-from segue.release.section import CODE, DURATION, DURATION_PATTERN, LONGEST_S, NAME, Name, Reference, Section, seconds
+from segue.release.section import CODE, DURATION, NAME, Name, Reference, Section, seconds
+from segue.release.written import (
+    WrittenAmount,
+    WrittenDay,
+    WrittenDays,
+    WrittenDeadline,
+    WrittenGate,
+    WrittenHours,
+    WrittenLimits,
+    WrittenNodes,
+    WrittenSizes,
+    WrittenSoak,
+    WrittenSpan,
+    WrittenZone,
+)
 
 _ATTRIBUTE = f"a node attribute's name: {NAME}"
 _NUMBER = 'a whole number of at least 1, or a percentage from above "0%" to "100%"'
 _LIMIT = f"{_NUMBER}, or a table of such limits like {{ system = 2, zone = 1 }}"
 _NUMBER_OF_NODES = re.compile(r"([1-9][0-9]{0,8})/(s|m|h|d)", re.ASCII)
-#: The longest URL that every server takes.
-_URL_LIMIT_CHARS = 2000
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-
-
-def _amount(given: Any) -> int | str:
-    amount(given)
-    kept: int | str = given
-    return kept
-
-
-def _nodes(given: Any) -> int | str | list[str]:
-    if not isinstance(given, list):
-        return _amount(given)
-    if not given or len(set(map(str, given))) < len(given):
-        raise ValueError(given)
-    if not all(isinstance(name, str) and re.fullmatch(NAME_PATTERN, name) for name in given):
-        raise ValueError(given)
-    return given
-
-
-def _sizes(given: Any) -> list[int | str]:
-    if not isinstance(given, list) or not given:
-        raise ValueError(given)
-    amounts = [amount(one) for one in given]
-    values = [one.value if isinstance(one, Percent) else one for one in amounts]
-    if len({type(one) for one in amounts}) > 1 or sorted(set(values)) != values:
-        raise ValueError(given)
-    return list(given)
-
-
-def _limits(given: Any) -> int | str | dict[str, int | str]:
-    if not isinstance(given, dict):
-        return _amount(given)
-    if not given:
-        raise ValueError(given)
-    for one in given.values():
-        amount(one)
-    return dict(given)
-
-
-def _soak(duration: Any) -> str:
-    if not isinstance(duration, str) or not re.fullmatch(DURATION_PATTERN, duration):
-        raise ValueError(duration)
-    if seconds(duration) > LONGEST_S:
-        raise ValueError(duration)
-    return duration
-
-
-def _positive(duration: Any) -> str:
-    if seconds(_soak(duration)) == 0:
-        raise ValueError(duration)
-    return str(duration)
-
-
-def _deadline(given: Any) -> str:
-    """Take a duration, or a moment with its offset: as TOML has it, or as text."""
-    if isinstance(given, str) and given[:1].isdigit() and "T" not in given:
-        return _positive(given)
-    moment = given if isinstance(given, datetime) else datetime.fromisoformat(str(given))
-    if moment.tzinfo is None:
-        raise ValueError(given)
-    return moment.isoformat()
-
-
-def _day(given: Any) -> str:
-    if isinstance(given, datetime) or not isinstance(given, date | str):
-        raise ValueError(given)
-    return (given if isinstance(given, date) else date.fromisoformat(given)).isoformat()
-
-
-def _zone(given: Any) -> str:
-    return str(zone_named(given))
-
-
-def _days(given: Any) -> str | list[str]:
-    days_named(given)
-    kept: str | list[str] = given
-    return kept
-
-
-def _hours(given: Any) -> str:
-    hours_named(given)
-    return str(given)
-
-
-def _url(given: Any) -> str:
-    parts = urlsplit(given) if isinstance(given, str) and len(given) <= _URL_LIMIT_CHARS else urlsplit("")
-    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-    if not (safe and parts.hostname and parts.username is None and re.fullmatch(r"[!-~]+", str(given))):
-        raise ValueError(given)
-    return str(given)
-
-
-def _gate(given: Any) -> str:
-    if isinstance(given, str) and re.fullmatch(NAME_PATTERN, given):
-        return given
-    return _url(given)
+_ZONE = 'a time zone\'s IANA name such as "Europe/Berlin"'
+_DAY = "a day such as 2026-12-24"
 
 
 def _one_or_more(given: Any) -> Any:
     return given if isinstance(given, list) else [given]
 
 
-_Amount: TypeAlias = Annotated[int | str, PlainValidator(_amount)]
-_Nodes: TypeAlias = Annotated[int | str | list[str], PlainValidator(_nodes)]
-_Sizes: TypeAlias = Annotated[list[int | str], PlainValidator(_sizes)]
-_Limits: TypeAlias = Annotated[int | str | dict[str, int | str], PlainValidator(_limits)]
-_Soak: TypeAlias = Annotated[str, PlainValidator(_soak)]
-_Span: TypeAlias = Annotated[str, PlainValidator(_positive)]
-_Deadline: TypeAlias = Annotated[str, PlainValidator(_deadline)]
-_Day: TypeAlias = Annotated[str, PlainValidator(_day)]
-_Zone: TypeAlias = Annotated[str, PlainValidator(_zone)]
-_Days: TypeAlias = Annotated[str | list[str], PlainValidator(_days)]
-_Hours: TypeAlias = Annotated[str, PlainValidator(_hours)]
-_Gate: TypeAlias = Annotated[str, PlainValidator(_gate)]
-
-_ZONE = 'a time zone\'s IANA name such as "Europe/Berlin"'
-_DAY = "a day such as 2026-12-24"
-
-
 class CanarySection(Section):
     """`canary`: which nodes go first, and for how long they must have served."""
 
-    nodes: _Nodes = Field(description=f"{_NUMBER}, or a list of nodes' names")
-    soak: _Soak = Field(description=DURATION)
+    nodes: WrittenNodes = Field(description=f"{_NUMBER}, or a list of nodes' names")
+    soak: WrittenSoak = Field(description=DURATION)
 
     @property
     def soak_s(self) -> float:
@@ -163,11 +63,11 @@ class CanarySection(Section):
 class WavesSection(Section):
     """`waves`: how many nodes have gone when each wave is over, and for how long they must have served."""
 
-    sizes: _Sizes = Field(
+    sizes: WrittenSizes = Field(
         description='a list of rising numbers, or of rising percentages like ["5%", "25%", "100%"], '
         "each with the waves before it"
     )
-    soak: _Soak = Field(description=DURATION)
+    soak: WrittenSoak = Field(description=DURATION)
 
     @property
     def soak_s(self) -> float:
@@ -183,17 +83,19 @@ class WavesSection(Section):
 class WindowSection(Section):
     """One table of `window`: hours in which nodes may go."""
 
-    zone: _Zone = Field(description=_ZONE)
-    days: _Days = Field(default="mon-sun", description='days like "mon-fri" or ["sat", "sun"]')
-    hours: _Hours = Field(default="00:00-24:00", description='hours like "22:00-06:00", left out for the whole day')
+    zone: WrittenZone = Field(description=_ZONE)
+    days: WrittenDays = Field(default="mon-sun", description='days like "mon-fri" or ["sat", "sun"]')
+    hours: WrittenHours = Field(
+        default="00:00-24:00", description='hours like "22:00-06:00", left out for the whole day'
+    )
 
 
 class FreezeSection(Section):
     """One table of `freeze`: days in which no node may go, the first and the last included."""
 
-    first: _Day = Field(description=_DAY)
-    last: _Day = Field(description=f"{_DAY}, not before first")
-    zone: _Zone = Field(default="UTC", description=_ZONE)
+    first: WrittenDay = Field(description=_DAY)
+    last: WrittenDay = Field(description=f"{_DAY}, not before first")
+    zone: WrittenZone = Field(default="UTC", description=_ZONE)
 
     @model_validator(mode="after")
     def _in_order(self) -> "FreezeSection":
@@ -236,7 +138,7 @@ class ScheduleSection(Section):
     """
 
     canary: CanarySection | None = Field(default=None, description='a table like { nodes = 1, soak = "30s" }')
-    max_unavailable: _Limits = Field(default=1, description=_LIMIT)
+    max_unavailable: WrittenLimits = Field(default=1, description=_LIMIT)
     per: Name | None = Field(default=None, description=_ATTRIBUTE)
     waves: WavesSection | None = Field(
         default=None, description='a table like { sizes = ["5%", "25%", "100%"], soak = "10m" }'
@@ -244,7 +146,7 @@ class ScheduleSection(Section):
     rate: str | None = Field(
         default=None, pattern=f"^{_NUMBER_OF_NODES.pattern}$", description='nodes per time like "20/h" (s, m, h or d)'
     )
-    spread: _Span | None = Field(default=None, description=f"{DURATION}, more than nothing")
+    spread: WrittenSpan | None = Field(default=None, description=f"{DURATION}, more than nothing")
     after: list[Name] = Field(default=[], description="a class of this release, or a list of them, but not this one")
     window: list[WindowSection] = Field(
         default=[], description='a table like { zone = "Europe/Berlin", hours = "22:00-06:00" }, or a list of them'
@@ -252,16 +154,16 @@ class ScheduleSection(Section):
     freeze: list[FreezeSection] = Field(
         default=[], description="a table like { first = 2026-12-20, last = 2027-01-06 }, or a list of them"
     )
-    gate: list[_Gate] = Field(
+    gate: list[WrittenGate] = Field(
         default=[], description=f"a gate's name ({NAME}), a webhook's URL with https, or a list of them, each once"
     )
     healthy: list[HealthySection] = Field(
         default=[], description='a table like { fact = "error_rate", most = 0.01 }, or a list of them'
     )
-    failure_budget: _Amount | None = Field(default=None, description=_NUMBER)
+    failure_budget: WrittenAmount | None = Field(default=None, description=_NUMBER)
     when: Reference | None = Field(default=None, description=f'{CODE} "blockstore.upgrade:may_go"')
     custom: Reference | None = Field(default=None, description=f'{CODE} "blockstore.upgrade:decide"')
-    deadline: _Deadline | None = Field(
+    deadline: WrittenDeadline | None = Field(
         default=None, description='a duration such as "7d", or a moment with its offset such as 2026-12-24T18:00:00Z'
     )
     in_progress: Literal["supersede", "queue"] = Field(default="supersede", description='"supersede" or "queue"')
