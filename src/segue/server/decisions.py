@@ -153,26 +153,8 @@ class Rollouts:
         last = {permit.node: permit for permit in through}
 
         def fact(node: NodeRecord) -> NodeFact:
-            ask, held, latest = asks.get(node.id), self._away.get(node.id), last.get(node.id)
-            # One that asks for it again, though it had given up, was told to: whoever told it has looked.
-            failed = latest is not None and ask is None and _is_failure_of(latest, target)
-            return NodeFact(
-                id=node.id,
-                class_name=ClassName(node.said.class_name),
-                version=node.version,
-                attributes=node.said.attributes,
-                last_seen=max(node.last_seen, seen.get(node.id, node.last_seen)),
-                away_since=held.granted_at if held else None,
-                away_from=held.from_version if held else None,
-                away_to=held.to_version if held else None,
-                waits_since=ask.asked_at if ask else None,
-                upgraded_at=latest.returned_at if latest and (latest.failure is None or _stays(node, target)) else None,
-                failed=failed,
-                failed_at=latest.returned_at if latest and failed else None,
-                facts=facts_of(node) if rules.healthy else {},
-                holds=_holds(node, ask, target) if ask else None,
-                agreed=ask is not None and target in ask.agreed,
-            )
+            last_seen = max(node.last_seen, seen.get(node.id, node.last_seen))
+            return self._fact(node, target, asks.get(node.id), last.get(node.id), last_seen)
 
         return Fleet.of(
             self._class_name,
@@ -183,6 +165,31 @@ class Rollouts:
             answers=self._said_to(target, rules),
             grants=tuple(permit.granted_at for permit in through if permit.class_name == self._class_name),
             before=self._before(target) if rules.queues else None,
+        )
+
+    def _fact(
+        self, node: NodeRecord, target: Version, ask: Ask | None, latest: Permit | None, last_seen: datetime
+    ) -> NodeFact:
+        """Return what the schedule of `target` sees of a node: `ask` for it, and its `latest` permit through it."""
+        held = self._away.get(node.id)
+        # One that asks for it again, though it had given up, was told to: whoever told it has looked.
+        failed = latest is not None and ask is None and _is_failure_of(latest, target)
+        return NodeFact(
+            id=node.id,
+            class_name=ClassName(node.said.class_name),
+            version=node.version,
+            attributes=node.said.attributes,
+            last_seen=last_seen,
+            away_since=held.granted_at if held else None,
+            away_from=held.from_version if held else None,
+            away_to=held.to_version if held else None,
+            waits_since=ask.asked_at if ask else None,
+            upgraded_at=latest.returned_at if latest and (latest.failure is None or _stays(node, target)) else None,
+            failed=failed,
+            failed_at=latest.returned_at if latest and failed else None,
+            facts=facts_of(node),
+            holds=_holds(node, ask, target) if ask else None,
+            agreed=ask is not None and target in ask.agreed,
         )
 
     def _said_to(self, target: Version, rules: Rules) -> Mapping[str, Answer]:
