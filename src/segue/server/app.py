@@ -5,7 +5,7 @@ import errno
 import logging
 import math
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -203,8 +203,8 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _answer(status: int, refusal: Refusal) -> JSONResponse:
-    return JSONResponse(refusal.model_dump(), status)
+def _answer(status: int, refusal: Refusal, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(refusal.model_dump(), status, headers)
 
 
 def _refuse(request: Request, error: Exception) -> JSONResponse:
@@ -226,7 +226,8 @@ def _refuse_http(request: Request, error: Exception) -> JSONResponse:
     message = error.detail
     if error.status_code in (404, 405):
         message = f"nothing answers {request.method} {request.url.path} here: see /openapi.json for what does"
-    return _answer(error.status_code, Refusal(family="operator", message=message))
+    # Such as Allow, which says what does answer at this path.
+    return _answer(error.status_code, Refusal(family="operator", message=message), error.headers)
 
 
 def _own_fault(_request: Request, _error: Exception) -> JSONResponse:

@@ -22,7 +22,7 @@ from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.memory import MemoryStore
 from segue.server.store import Ask, Granted, Held, Judge, NotYet, Permit, Picture, Release, Report, Store, Verdict
-from segue.wire.messages import DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
+from segue.wire.messages import AMOUNT_LIMIT, DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
 
 OpenStore: TypeAlias = Callable[[Clock], AbstractContextManager[Store]]
 
@@ -61,13 +61,13 @@ UPGRADES: SearchStrategy[UpgradeRow] = st.builds(
     pause_ms=FLOATS,
     install_future_ms=FLOATS,
     transform_ms=FLOATS,
-    transform_bytes=st.integers(0, 2**63 - 1),
+    transform_bytes=st.integers(0, AMOUNT_LIMIT),
     quiesced_at=TIMES,
     serving_at=TIMES,
     hand_over=st.sampled_from(["port", "stop and start"]),
     probation_failed=st.booleans(),
 )
-AMOUNTS = st.integers(0, 2**63 - 1)
+AMOUNTS = st.integers(0, AMOUNT_LIMIT)
 PROGRESS: SearchStrategy[ProgressRow] = st.builds(
     ProgressRow,
     items_done=AMOUNTS,

@@ -1,23 +1,51 @@
-"""The messages, as pydantic models: each is checked where it arrives."""
+"""The messages, as pydantic models: each is checked where it arrives, and taken as it is written or not at all."""
 
+import re
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN
 from segue.model.usage import AnsweredBy
 
+#: As RFC 3339 has it.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
+
+
+def _as_written(value: object) -> object:
+    """Refuse a number in place of a time: it would be taken for seconds or milliseconds, whichever looks likelier."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _MOMENT.fullmatch(value)):
+        return value
+    raise PydanticCustomError("moment", "Input should be a time and its zone, such as 2030-01-01T12:00:00Z")
+
+
+def _no_text(value: object) -> object:
+    """Refuse what is no number; 2.0 is a whole one, as in all of JSON."""
+    if isinstance(value, (str, bytes, bool)):
+        raise PydanticCustomError("whole", "Input should be a valid integer")
+    return value
+
+
+#: As the API's description says: text is no number, and neither is true.
+_NO_TEXT = BeforeValidator(_no_text)
+Whole = Annotated[int, _NO_TEXT]
+Real = Annotated[float, Field(strict=True)]
+Truth = Annotated[bool, Field(strict=True)]
+#: A time with its zone.
+Moment = Annotated[AwareDatetime, BeforeValidator(_as_written)]
 Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 #: A database column holds it, hence the upper end.
-ReleaseVersion = Annotated[int, Field(ge=1, le=2**31 - 1)]
+ReleaseVersion = Annotated[int, Field(ge=1, le=2**31 - 1), _NO_TEXT]
 #: A version, or 0 where there is none.
-VersionOrNone = Annotated[int, Field(ge=0, le=2**31 - 1)]
-#: A database column holds it.
-AMOUNT_LIMIT = 2**63 - 1
+VersionOrNone = Annotated[int, Field(ge=0, le=2**31 - 1), _NO_TEXT]
+#: Every reader of JSON has whole numbers up to here, the API's description, too: 9 PB.
+AMOUNT_LIMIT = 2**53
 #: Bytes, or whatever an author counts.
-Amount = Annotated[int, Field(ge=0, le=AMOUNT_LIMIT)]
-#: Calls of one kind; every reader of JSON has whole numbers up to here.
-Count = Annotated[int, Field(ge=0, le=2**53)]
+Amount = Annotated[int, Field(ge=0, le=AMOUNT_LIMIT), _NO_TEXT]
+#: Calls of one kind.
+Count = Annotated[int, Field(ge=0, le=2**53), _NO_TEXT]
 #: What releases say, on a node, against going to them now: `{version: why not}`.
 Holds = Annotated[dict[ReleaseVersion, Annotated[str, Field(max_length=300)]], Field(max_length=100)]
 #: A traceback: the end of it that is sent is shorter.
@@ -46,7 +74,7 @@ class ReleaseNotice(Message):
     sha256: Sha256
     size_bytes: Amount
     description: str = ""
-    published_at: AwareDatetime
+    published_at: Moment
 
 
 class UsageRow(Message):
@@ -62,7 +90,7 @@ class UsageRow(Message):
     caller: str
     method: str
     answered_by: AnsweredBy
-    from_node: bool
+    from_node: Truth
     outcome: str
     count: Count
 
@@ -76,15 +104,15 @@ class UpgradeRow(Message):
 
     from_version: ReleaseVersion
     to_version: ReleaseVersion
-    pids: tuple[int, int]
-    pause_ms: float
-    install_future_ms: float
-    transform_ms: float
+    pids: tuple[Whole, Whole]
+    pause_ms: Real
+    install_future_ms: Real
+    transform_ms: Real
     transform_bytes: Amount
-    quiesced_at: AwareDatetime
-    serving_at: AwareDatetime
+    quiesced_at: Moment
+    serving_at: Moment
     hand_over: str = "port"
-    probation_failed: bool = False
+    probation_failed: Truth = False
 
 
 class ProgressRow(Message):
@@ -94,7 +122,7 @@ class ProgressRow(Message):
     items_total: Amount | None = None
     bytes_done: Amount = 0
     bytes_total: Amount | None = None
-    seconds_left: Annotated[float, Field(ge=0)] | None = None
+    seconds_left: Annotated[Real, Field(ge=0)] | None = None
 
     @property
     def share(self) -> float | None:
@@ -112,7 +140,7 @@ class DiskRow(Message):
     old_bytes: Amount
     releases_bytes: Amount
     free_bytes: Amount
-    measured_at: AwareDatetime
+    measured_at: Moment
 
 
 class Condition(Message):
@@ -129,8 +157,8 @@ class Condition(Message):
     progress: ProgressRow | None = None
     attempts: Count = 0
     attempts_limit: Count | None = None
-    retry_at: AwareDatetime | None = None
-    waits_for_operator: bool = False
+    retry_at: Moment | None = None
+    waits_for_operator: Truth = False
     crashes: Count = 0
     disk: DiskRow | None = None
 
@@ -145,7 +173,7 @@ class AgentRow(Message):
     folder: Name
     starts: Count
     run: Name
-    report_s: Annotated[float, Field(ge=0)] = 0.0
+    report_s: Annotated[Real, Field(ge=0)] = 0.0
 
 
 class Heartbeat(Condition):
@@ -162,11 +190,11 @@ class Heartbeat(Condition):
     attributes: dict[str, str] = {}
     phase: str
     target_version: ReleaseVersion | None = None
-    pid: int | None = None
+    pid: Whole | None = None
     answers: tuple[ReleaseVersion, ...] = ()
     failure: str | None = None
     failure_details: Annotated[str, Field(max_length=DETAILS_LIMIT)] = ""
-    facts: dict[str, float] = {}
+    facts: dict[str, Real] = {}
     usage: tuple[UsageRow, ...] = ()
     upgrades: tuple[UpgradeRow, ...] = ()
     holds: Holds = {}
@@ -243,7 +271,7 @@ class PermitAnswer(Message):
 
     permit: str | None
     reason: str
-    retry_after_s: Annotated[float, Field(ge=0)] = 1.0
+    retry_after_s: Annotated[Real, Field(ge=0)] = 1.0
     to_version: ReleaseVersion | None = None
     decides: FleetRow | None = None
 
@@ -256,7 +284,7 @@ class PermitReturnRequest(Message):
     """
 
     failure: str | None = None
-    final: bool = False
+    final: Truth = False
     failed_version: ReleaseVersion | None = None
 
 
