@@ -73,6 +73,16 @@ class NeverLapses(MemoryStore):
         return replace(picture, permits=self._picture(system).permits), []
 
 
+class KeepsPermits(MemoryStore):
+    """Leaves a permit with a node that is not there any more."""
+
+    def _greet(self, known, report, at, greet):  # type: ignore[no-untyped-def]
+        def greeted(*seen):  # type: ignore[no-untyped-def]
+            greet(*seen)
+
+        super()._greet(known, report, at, greeted)
+
+
 class ForgetsSince(MemoryStore):
     """Takes the last time that a node asked for the first."""
 
@@ -114,6 +124,7 @@ class ForgetsFinal(MemoryStore):
 @pytest.mark.parametrize(
     "wrong",
     [
+        KeepsPermits,
         ForgetsFinal,
         Miscounts,
         BelievesTheLast,

@@ -180,9 +180,7 @@ class Endpoints:
         It may ask to go through several releases at once: the answer says how far the schedules let it go now.
         Answered with 200 both when it is granted and when it is not yet. Asking again gets the same permit.
         """
-        verdict = ask_permit(
-            self._store, system, node, request, permit=uuid4().hex, answers=self._webhooks.of(system)
-        )
+        verdict = ask_permit(self._store, system, node, request, permit=uuid4().hex, answers=self._webhooks.of(system))
         match verdict:
             case Granted(permit):
                 reason = "granted"

@@ -123,9 +123,7 @@ def serve(
         store = SqlStore(where / "database.sqlite" if isinstance(where, Path) else where)
         try:
             bundles = folder or BundleTable(store.database)
-            app = create_app(
-                store, bundles, limit_bytes=limit_bytes, keep_history=keep_history, webhooks=webhooks
-            )
+            app = create_app(store, bundles, limit_bytes=limit_bytes, keep_history=keep_history, webhooks=webhooks)
             config = uvicorn.Config(
                 app,
                 lifespan="on",

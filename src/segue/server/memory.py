@@ -138,7 +138,9 @@ class MemoryStore:
         assert report.said is not None, report
         said = NodeRecord(id=report.node, version=Version(report.said.version), said=report.said, last_seen=at)
         there = {node.id: node for node in present(known.nodes.values(), known.actions)}
-        why = greet(report.system, there.get(report.node), said, Version(len(known.releases)))
+        before = there.get(report.node)
+        before = replace(before, said=brief(before.said)) if before else None
+        why = greet(report.system, before, said, Version(len(known.releases)))
         if why is None:
             return
         known.asks.pop(report.node, None)

@@ -265,7 +265,7 @@ def _greet(batch: _Batch, node: NodeId, said: Heartbeat, at: datetime) -> None:
     heard = NodeRecord(id=node, version=Version(said.version), said=said, last_seen=at)
     last = next((words for name, words in reversed(batch.told) if name == node), None)
     if last is not None:
-        before: NodeRecord | None = replace(heard, version=Version(last.version), said=last)
+        before: NodeRecord | None = replace(heard, version=Version(last.version), said=brief(last))
     else:
         known = batch.before.get(node)
         before = known if known is not None and is_present(known, batch.forgotten_at) else None

@@ -210,6 +210,33 @@ class _StoreAgreement(RuleBasedStateMachine):
         assert [one.tag for one in heard] in ([None, None], others)
 
     @precondition(lambda self: self.heard)
+    @rule(data=st.data(), said=HEARTBEATS, why=st.none() | TEXTS, refused=st.booleans())
+    def greet(self, data: st.DataObject, said: Heartbeat, why: str | None, refused: bool) -> None:
+        """Hear of a node that is looked at first: it may be refused, or lose its permit."""
+        system, node = data.draw(st.sampled_from(sorted(self.heard)))
+        report = Report(system=system, node=node, said=said)
+        shown: list[tuple[object, ...]] = []
+        tags: list[str] = []
+
+        def greet(*facts: object) -> str | None:
+            shown.append(facts)
+            if refused:
+                raise JudgeFailedError(system)
+            return why
+
+        for store in self.both:
+            seen = len(shown)
+            try:
+                tags += [one.tag or "" for one in store.hear([report], greet)]
+            except JudgeFailedError:
+                assert refused
+                continue
+            assert not (refused and len(shown) > seen), f"{store!r} swallowed what its greeting raised"
+        assert shown[:1] == shown[1:]
+        if tags:
+            self.heard[system, node] = tags
+
+    @precondition(lambda self: self.heard)
     @rule(data=st.data(), limit=st.integers(0, 2), to_version=VERSIONS, through=st.integers(1, 3), class_name=CLASSES)
     def ask(self, data: st.DataObject, limit: int, to_version: Version, through: int, class_name: ClassName) -> None:
         system, node = data.draw(st.sampled_from(sorted(self.heard)))
