@@ -51,7 +51,7 @@ async def test_a_jump_takes_no_permit_from_its_node(bench: Bench, jump_s: float)
 
 @jumps
 async def test_a_request_from_before_a_jump_lapses(bench: Bench, jump_s: float) -> None:
-    """Its node may have given up: it does not stand first for the hours by which the clock was put back."""
+    """Its node may have given up: it is not said to wait for the hours by which the clock was put back."""
     await fleet(bench, "n1", "n2", "n3")
     permit = (await bench.ask("n1")).permit
     await reason(bench, "n2")
@@ -59,6 +59,7 @@ async def test_a_request_from_before_a_jump_lapses(bench: Bench, jump_s: float) 
     bench.clock.jump(jump_s)
     for node, version in (("n1", 2), ("n2", 1), ("n3", 1)):
         await bench.beat(node, version)
+    assert [node.waits_for for node in (await bench.server.status(SYSTEM)).nodes] == [None] * 3
     assert (await bench.ask("n3")).permit is not None
 
 
