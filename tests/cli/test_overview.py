@@ -13,6 +13,7 @@ from segue.wire.summary import (
     CallerSummary,
     FailureSummary,
     GroupSummary,
+    HaltSummary,
     HoldSummary,
     RolloutSummary,
     Some,
@@ -41,7 +42,7 @@ def full(**changes: Any) -> SystemSummary:
             HoldSummary(deed=deed, at=AT - timedelta(minutes=5), who="ada", why="it loses files", version=version)
             for deed, version in (("pause", None), ("abort", 4))
         ),
-        nodes=10_000, versions={1: 20, 2: 40, 3: 2_000, 4: 7_940}, phases={"waiting": 9_000},
+        halts=(), nodes=10_000, versions={1: 20, 2: 40, 3: 2_000, 4: 7_940}, phases={"waiting": 9_000},
         classes=(group("BlockNode"), group("Edge")),
         attributes=tuple(
             AttributeSummary(name=name, values=tuple(group(f"{name[0]}{number}") for number in range(5)), others=12)
@@ -103,8 +104,10 @@ def test_how_far_it_is_and_when_it_may_be_over() -> None:
 
 
 def test_a_halt_is_an_alarm() -> None:
-    halt = WaitSummary(text="halted: 2 of 2 failures", kind="Halted", until=None, nodes=MANY)
-    assert "HELD UP: halted: 2 of 2 failures" in lines(full(waits=(halt,)))
+    halt = HaltSummary(class_name="Edge", version=4, text="halted: 2 of 2 failures")
+    assert lines(full(halts=(halt,)))[3] == "RELEASE 4 HALTED for Edge: halted: 2 of 2 failures"
+    canary = WaitSummary(text="canary n1 failed: no other node may go", kind="CanaryFailed", until=None, nodes=MANY)
+    assert "HELD UP: canary n1 failed: no other node may go" in lines(full(waits=(canary,)))
 
 
 def test_what_is_alike_is_said_once() -> None:

@@ -48,7 +48,8 @@ def summary(now: SystemStatus, **changes: object) -> SystemSummary:
         if one.waits_for:
             alike.setdefault(one.waits_for, []).append(one.id)
     plain = SystemSummary(
-        system="blockstore", at=now.at, newest=0, oldest=1, description="", holds=(), nodes=len(now.nodes), versions={},
+        system="blockstore", at=now.at, newest=0, oldest=1, description="", holds=(), halts=(),
+        nodes=len(now.nodes), versions={},
         phases={}, classes=(), attributes=(), rollouts=(), away=Some(count=0, first=()), silent=Some(count=0, first=()),
         waits=tuple(
             WaitSummary(text=text, kind="", until=None, nodes=Some(count=len(nodes), first=tuple(nodes)))

@@ -100,11 +100,32 @@ async def test_what_cannot_be_aborted(bench: Bench) -> None:
 
 
 async def test_a_gate_is_approved_by_its_name(bench: Bench) -> None:
-    """Which manifests may name, is for the schedule to say: there is none yet by this name."""
-    await fleet(bench, 1)
-    assert await refused(bench, Deed.APPROVE, gate="night-shift") == (
-        "no release of blockstore has a gate night-shift: there is no gate at all"
+    """By the one that the release's schedule has; a webhook is not an operator's to approve."""
+    await fleet(bench, 1, 1, schedule='gate = ["night-shift", "https://watch.example/ok"]')
+    assert (await bench.ask("n1")).reason == "gate night-shift is not approved"
+    assert await refused(bench, Deed.APPROVE, gate="day-shift") == (
+        "no release of blockstore has a gate day-shift: there is night-shift"
     )
+    assert "release 1 has no gate night-shift" in await refused(bench, Deed.APPROVE, gate="night-shift", version=1)
+    answer = await act(bench, Deed.APPROVE, gate="night-shift")
+    assert (answer.version, answer.gate) == (2, "night-shift")
+    assert "gate" not in (await bench.ask("n1")).reason
+    assert "gate night-shift of release 2 is open already" in await refused(bench, Deed.APPROVE, gate="night-shift")
+
+
+async def test_what_is_done_is_what_the_schedule_decides_by(bench: Bench) -> None:
+    """A pause, a skip, an override and an abort, each as a node that asks for its permit finds it."""
+    await fleet(bench, 1, 1, 1)
+    await act(bench, Deed.PAUSE)
+    assert (await bench.ask("n1")).reason == "paused by ada since 12:00:00 UTC"
+    await act(bench, Deed.FORCE, node="n1", why="it must")
+    assert (await bench.ask("n1")).permit is not None
+    await act(bench, Deed.RESUME)
+    await act(bench, Deed.SKIP, node="n2")
+    assert (await bench.ask("n2")).reason == "skipped by ada"
+    await act(bench, Deed.ABORT, why="it loses files")
+    assert "aborted by ada" in (await bench.ask("n3")).reason
+    assert "release 2 is aborted" in await refused(bench, Deed.FORCE, node="n3", why="x")
 
 
 async def test_a_node_is_left_out_and_taken_in_again(bench: Bench) -> None:

@@ -109,6 +109,21 @@ async def test_what_holds_a_rollout_is_told_until_it_does_not(bench: Bench) -> N
     assert (await glance(bench)).holds == ()
 
 
+async def test_a_spent_failure_budget_is_told_also_if_nobody_waits(bench: Bench) -> None:
+    for version in (1, 2):
+        await bench.server.publish(bundle_of(version, schedule="failure_budget = 1"))
+    for node in ("n1", "n2"):
+        await bench.beat(node)
+    await bench.give_back("n1", (await bench.ask("n1")).permit, "it broke", final=True)
+    (halt,) = (await glance(bench)).halts
+    assert (halt.class_name, halt.version) == ("BlockNode", 2)
+    assert halt.text.startswith("halted: 1 of 1 failures (n1 failed)")
+    bench.clock.move(1)
+    await bench.beat("n1")
+    await bench.server.act(SYSTEM, ActionRequest(deed=Deed.RESUME, who="ada"))
+    assert (await glance(bench)).halts == ()
+
+
 async def test_who_still_calls_with_which_version(bench: Bench) -> None:
     """The last callers by name; clients before nodes."""
     await fleet(bench, 1)

@@ -15,7 +15,7 @@ _VERSIONS = 3
 #: So many cells wide is a bar.
 _BAR = 20
 #: A waiting node's reason that is an alarm; its text says what to do.
-_ALARMS = ("Halted", "CanaryFailed", "Unhealthy", "FactMissing")
+_ALARMS = ("CanaryFailed", "Unhealthy", "FactMissing")
 #: What a release's folder on a node is called: its hash fills a line, and is cut where it helps nobody.
 _RELEASE_FOLDER = re.compile(r"\S*/releases/([0-9a-f]{8})[0-9a-f]{56}/")
 _ROWS_OF_CALLERS = 5
@@ -41,6 +41,8 @@ def alarms(now: SystemSummary) -> Iterator[Text]:
     """Yield a line for each thing that holds the whole rollout: an operator's word, or what halted it by itself."""
     for hold in now.holds:
         yield Text(_hold(hold, now.at), style="bold red")
+    for halt in now.halts:
+        yield Text(f"RELEASE {halt.version} HALTED for {halt.class_name}: {halt.text}", style="bold red")
     for wait in now.waits:
         if wait.kind in _ALARMS:
             yield Text(f"HELD UP: {wait.text}", style="bold red")

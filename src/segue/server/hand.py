@@ -13,8 +13,7 @@ from segue.server.node_deeds import force, forget, retry, skip
 from segue.server.order import Judged, Order
 from segue.server.refusals import ConflictError, NotThereError, unknown_system
 from segue.server.retirement import check_unused
-from segue.server.rollouts import is_silent, rollouts, touching
-from segue.server.schedules import gates
+from segue.server.rollouts import gates, is_silent, rollouts, touching
 from segue.server.situation import away, mixed, run_verb, since
 from segue.server.store import Picture
 from segue.server.words import named

@@ -48,6 +48,11 @@ def force(picture: Picture, order: Order) -> tuple[Version | None, str]:
     """Have a node get its permit, whatever the rules say."""
     node, version = _node(picture, order), _release_for(picture, order)
     _check_not_away(picture, node)
+    aborted = Hand.of(picture.actions).aborted.get(version)
+    if aborted is not None:
+        raise ConflictError(
+            f"release {version} is aborted, {since(aborted, order.now)}: no node gets a permit to it; publish the next"
+        )
     against = waiting(picture, order.now).get(node.id)
     rules = f"; it waits for this: {against}" if against else ""
     late = ""

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
-from segue.release.manifest import Manifest
+from segue.server.decisions import manifest_in
 from segue.server.store import NodeRecord, Permit, Picture, Release
 
 #: With fewer nodes that are through, how long one takes says nothing of how long the others will.
@@ -39,7 +38,13 @@ class Rollout:
 
 def touching(releases: Iterable[Release], class_name: ClassName) -> tuple[Version, ...]:
     """Return the versions whose releases have an upgrade of the class, oldest first."""
-    return tuple(release.version for release in releases if class_name in _upgraded(release.manifest))
+    return tuple(release.version for release in releases if _upgrades(release, class_name))
+
+
+def gates(release: Release) -> frozenset[str]:
+    """Return the names of the gates that the schedules of a release have an operator approve."""
+    described = manifest_in(release.manifest).classes.values()
+    return frozenset(gate for one in described if one.upgrade for gate in one.upgrade.schedule.gates)
 
 
 def next_release(picture: Picture, node: NodeRecord) -> Version | None:
@@ -98,15 +103,13 @@ def _estimated_end(
         return None
 
 
+def _upgrades(release: Release, class_name: ClassName) -> bool:
+    described = manifest_in(release.manifest).classes.get(class_name)
+    return described is not None and described.upgrade is not None
+
+
 def _leads(permit: Permit, version: Version) -> bool:
     return permit.from_version < version <= permit.to_version
-
-
-@lru_cache(maxsize=256)
-def _upgraded(manifest: str) -> frozenset[str]:
-    """Return the classes that a release upgrades."""
-    classes = Manifest.model_validate_json(manifest).classes
-    return frozenset(name for name, described in classes.items() if described.upgrade is not None)
 
 
 def is_silent(node: NodeRecord, now: datetime, stale_s: float) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId
 from segue.schedule import STALE_S
-from segue.server.decisions import decisions
+from segue.server.decisions import Rollouts, decisions
 from segue.server.rollouts import is_silent, rollouts
 from segue.server.status import FREE_TO_GO
 from segue.server.store import CallerSum, NodeRecord, Picture
@@ -17,6 +17,7 @@ from segue.wire.summary import (
     CallerSummary,
     FailureSummary,
     GroupSummary,
+    HaltSummary,
     HoldSummary,
     RolloutSummary,
     Some,
@@ -49,6 +50,7 @@ def summary_of(picture: Picture, callers: Iterable[CallerSum], now: datetime) ->
         oldest=max(hand.retired, default=0) + 1,
         description=newest.description if newest else "",
         holds=_holds(hand, picture),
+        halts=_halts(picture, now),
         nodes=len(traits),
         versions=dict(sorted(Counter(one.version for one in traits).items())),
         phases=dict(Counter(one.node.said.phase for one in traits).most_common()),
@@ -230,6 +232,15 @@ def _holds(hand: Hand, picture: Picture) -> tuple[HoldSummary, ...]:
     held = [*([hand.paused] if hand.paused else []), *aborts]
     return tuple(
         HoldSummary(deed=one.deed.value, at=one.at, who=one.who, why=one.why, version=one.version) for one in held
+    )
+
+
+def _halts(picture: Picture, now: datetime) -> tuple[HaltSummary, ...]:
+    return tuple(
+        HaltSummary(class_name=class_name, version=version, text=refusal.text)
+        for class_name in sorted({ClassName(node.said.class_name) for node in picture.nodes})
+        for version, refusal in Rollouts(picture, class_name).halts(now)
+        if any(node.version < version for node in picture.nodes if node.said.class_name == class_name)
     )
 
 

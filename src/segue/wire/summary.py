@@ -93,6 +93,14 @@ class HoldSummary(Message):
     version: int | None
 
 
+class HaltSummary(Message):
+    """The failure budget of a release is spent on the nodes of a class: none goes to it until an operator resumes."""
+
+    class_name: Name
+    version: int
+    text: str
+
+
 class SystemSummary(Message):
     """A system at one moment, at a glance.
 
@@ -107,6 +115,7 @@ class SystemSummary(Message):
     oldest: int
     description: str
     holds: tuple[HoldSummary, ...]
+    halts: tuple[HaltSummary, ...]
     nodes: int
     versions: dict[int, int]
     phases: dict[str, int]
