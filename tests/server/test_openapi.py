@@ -32,9 +32,12 @@ def test_every_operation_is_described(app: FastAPI) -> None:
         "report_alive",
         "report_heartbeat",
         "return_a_permit",
+        "show_history",
         "show_metrics",
+        "show_node",
         "show_status",
         "show_summary",
+        "watch_events",
     ]
     for path, operation in operations:
         assert operation["summary"], path

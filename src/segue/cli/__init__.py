@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import typer
 
-from segue.cli import demo, hand, node, orders, release, server, status
+from segue.cli import demo, hand, history, node, node_status, orders, release, server, status
 from segue.errors import SegueError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app = typer.Typer(
 demo.add_to(app)
 release.add_to(app)
 status.add_to(app)
+node_status.add_to(app)
+history.add_to(app)
 hand.add_to(app)
 server.add_to(app)
 node.add_to(app)

@@ -60,10 +60,7 @@ def notes(now: SystemStatus, *, verbose: bool) -> list[Text]:
     """
     lines = []
     for node in now.nodes:
-        lines += list(_failure(node, now))
-        lines += [Text(f"{node.id}: {words}", style="yellow") for words in _warnings(node)]
-        if verbose:
-            lines += [Text(f"{node.id}: {words}", style="dim") for words in _details(node, now.at)]
+        lines += list(notes_of(node, now.at, now.system, verbose=verbose))
     stopping = [node.id for node in now.nodes if node.hand_over != "port"]
     if stopping:
         words = "stop and start: the port is not handed over there, callers see a gap in each upgrade"
@@ -71,17 +68,32 @@ def notes(now: SystemStatus, *, verbose: bool) -> list[Text]:
     return lines
 
 
-def _failure(node: NodeStatus, now: SystemStatus) -> Iterator[Text]:
-    silent = (now.at - node.last_seen).total_seconds() > STALE_S
+def notes_of(node: NodeStatus, at: datetime, system: str, *, verbose: bool) -> Iterator[Text]:
+    """Yield a line for each thing about one node that its row has no room for.
+
+    Args:
+        node: which.
+        at: the time of the status.
+        system: the node's.
+        verbose: whether what is as it should be is told, too.
+    """
+    yield from _failure(node, at, system)
+    yield from (Text(f"{node.id}: {words}", style="yellow") for words in _warnings(node))
+    if verbose:
+        yield from (Text(f"{node.id}: {words}", style="dim") for words in _details(node, at))
+
+
+def _failure(node: NodeStatus, at: datetime, system: str) -> Iterator[Text]:
+    silent = (at - node.last_seen).total_seconds() > STALE_S
     if node.failure:
         yield Text(f"{node.id}: {shortened(node.failure)}", style="red")
     if silent:
         yield Text(f"{node.id}: {_silence(node)}", style="bold red")
     elif node.failure and node.waits_for_operator:
         failures = "a failure" if node.attempts <= 1 else f"{node.attempts} failures"
-        yield Text(f"  gave up after {failures}: `segue retry {node.id} --system {now.system}`, or the next release")
+        yield Text(f"  gave up after {failures}: `segue retry {node.id} --system {system}`, or the next release")
     elif node.failure and node.retry_at:
-        left_s = max(0.0, (node.retry_at - now.at).total_seconds())
+        left_s = max(0.0, (node.retry_at - at).total_seconds())
         when = f"tries again in {duration(left_s)}" if left_s >= 1 else "tries again now"
         # What is no release's fault, such as a download that breaks off, is tried beyond any limit.
         limit = f" of {node.attempts_limit}" if node.attempts < (node.attempts_limit or 0) else ""

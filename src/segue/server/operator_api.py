@@ -4,20 +4,29 @@ Handlers are plain functions, as in `api`.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from segue.model.hand import Action, Deed
-from segue.server.api import LimitedRoute, System, responses_of
+from segue.model.ids import NAME_PATTERN, NodeId
+from segue.server.api import LimitedRoute, NodeName, System, responses_of
 from segue.server.hand import judge
+from segue.server.happened import history_in, page_of
 from segue.server.node_orders import OrdersForNodes
 from segue.server.order import Judged, Order
 from segue.server.refusals import unknown_system
+from segue.server.status import node_of
 from segue.server.store import Picture, Store
 from segue.server.summary import summary_of
-from segue.wire.hand import ActionAnswer, ActionRequest
+from segue.wire.hand import ActionAnswer, ActionRequest, HistoryPage, NodeDetail
 from segue.wire.summary import SystemSummary
+
+_NAME = f"^{NAME_PATTERN}$"
+After = Annotated[int, Query(ge=0, le=2**62, description="The number of the last entry that is known.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="So many entries at most.")]
+OnlyNode = Annotated[NodeId | None, Query(pattern=_NAME, description="Only what is about this node.")]
+Kinds = Annotated[tuple[str, ...], Query(max_length=32, description="Only these kinds; may be given again.")]
 
 
 class OperatorEndpoints:
@@ -62,6 +71,24 @@ class OperatorEndpoints:
         picture = self._known(system)
         return summary_of(picture, self._store.callers_of(system), picture.at)
 
+    def show_node(self, system: System, node: NodeName) -> NodeDetail:
+        """Show all that is known of one node."""
+        picture, now = self._known(system), self._clock.now()
+        return node_of(picture, self._store.usage_of(system), node, now)
+
+    def show_history(
+        self,
+        system: System,
+        after: After = 0,
+        limit: Limit = 1000,
+        node: OnlyNode = None,
+        kind: Kinds = (),
+    ) -> HistoryPage:
+        """List what happened to a system, the oldest first; nothing of it is ever rewritten."""
+        picture = self._known(system)
+        entries, more = page_of(history_in(picture), after=after, limit=limit, node=node, kinds=frozenset(kind))
+        return HistoryPage(entries=entries, more_after=more)
+
     def _known(self, system: System) -> Picture:
         picture = self._store.picture_of(system)
         if not picture.is_known:
@@ -84,5 +111,7 @@ def operator_router_of(endpoints: OperatorEndpoints) -> APIRouter:
         )
 
     add("POST", "/actions", endpoints.act, "Do something to a rollout", 404, 409, 413)
+    add("GET", "/nodes/{node}", endpoints.show_node, "Show a node", 404)
+    add("GET", "/history", endpoints.show_history, "List what happened", 404)
     add("GET", "/summary", endpoints.show_summary, "Show a system at a glance", 404)
     return router

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from segue.model.ids import NodeId, Version
@@ -9,7 +10,9 @@ from segue.model.usage import AnsweredBy
 from segue.schedule import STALE_S
 from segue.server.decisions import NO_ANSWERS, Answers, decisions, facts_of
 from segue.server.publication import notice_of
+from segue.server.refusals import NotThereError
 from segue.server.store import NodeRecord, Picture, UsageSum
+from segue.wire.hand import NodeDetail
 from segue.wire.messages import Condition, FleetNodeRow, FleetRow, NodeStatus, PermitStatus, SystemStatus, UsageStatus
 
 #: What is said of a node that nothing holds up any more; it learns so when it asks.
@@ -56,6 +59,35 @@ def status_of(
         ),
         usage=_sums(usage),
     )
+
+
+def node_of(
+    picture: Picture, usage: Iterable[UsageSum], node: NodeId, now: datetime, answers: Answers = NO_ANSWERS
+) -> NodeDetail:
+    """Put together one node at one moment.
+
+    Args:
+        picture: the whole system.
+        usage: the calls that its nodes answered.
+        node: which node.
+        now: UTC.
+        answers: what webhooks say.
+
+    Raises:
+        NotThereError: the system has no such node.
+    """
+    alone = replace(
+        picture,
+        nodes=tuple(one for one in picture.nodes if one.id == node),
+        permits=tuple(permit for permit in picture.permits if permit.node == node),
+        asks=(),
+    )
+    if not alone.nodes:
+        raise NotThereError(f"system {picture.system} has no node {node}: look at `segue status`")
+    told = status_of(alone, (row for row in usage if row.node == node), now)
+    (found,) = told.nodes
+    waits_for = waiting(picture, now, answers).get(node)
+    return NodeDetail(at=now, node=found.model_copy(update={"waits_for": waits_for}), permits=told.permits)
 
 
 def waiting(picture: Picture, now: datetime, answers: Answers = NO_ANSWERS) -> Mapping[NodeId, str]:

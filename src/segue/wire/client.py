@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, TrustError
 from segue.model.ids import ContentHash, NodeId, SystemName, Version
-from segue.wire.hand import ActionAnswer, ActionRequest
+from segue.wire.hand import ActionAnswer, ActionRequest, HistoryPage, NodeDetail
 from segue.wire.messages import (
     Heartbeat,
     HeartbeatReply,
@@ -43,6 +43,8 @@ _NOTICES = TypeAdapter(tuple[ReleaseNotice, ...])
 _REPLY = TypeAdapter(HeartbeatReply)
 _ANSWER = TypeAdapter(PermitAnswer)
 _STATUS = TypeAdapter(SystemStatus)
+_DETAIL = TypeAdapter(NodeDetail)
+_PAGE = TypeAdapter(HistoryPage)
 _SUMMARY = TypeAdapter(SystemSummary)
 _ACTED = TypeAdapter(ActionAnswer)
 
@@ -162,6 +164,31 @@ class UpgradeServer:
             OperatorError: nothing is known of it.
         """
         return self._read(await self._ask("GET", f"/v1/systems/{system}/summary"), _SUMMARY)
+
+    async def node(self, system: SystemName, node: NodeId) -> NodeDetail:
+        """Return all that is known of one node of `system`.
+
+        Raises:
+            OperatorError: nothing is.
+        """
+        return self._read(await self._ask("GET", _node(system, node)), _DETAIL)
+
+    async def history(
+        self, system: SystemName, *, after: int = 0, node: str | None = None, kinds: tuple[str, ...] = ()
+    ) -> HistoryPage:
+        """Return the next part of what happened to `system`, the oldest first.
+
+        Args:
+            system: which.
+            after: the number of the last entry that is known; 0 for none.
+            node: only what is about this node.
+            kinds: only these kinds; none for all.
+
+        Raises:
+            OperatorError: nothing is known of the system.
+        """
+        only = {"after": after, "kind": list(kinds), **({"node": node} if node else {})}
+        return self._read(await self._ask("GET", f"/v1/systems/{system}/history", params=only), _PAGE)
 
     async def act(self, system: SystemName, request: ActionRequest) -> ActionAnswer:
         """Have an operator's hand do something to `system`; it is done once for each time that it is asked for.

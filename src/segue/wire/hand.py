@@ -1,11 +1,11 @@
 """The messages of an operator's hand: what is to be done, what it means now, and what was done before."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field
 
 from segue.model.hand import Deed
-from segue.wire.messages import Message, Name, ReleaseVersion
+from segue.wire.messages import Message, Name, NodeStatus, PermitStatus, ReleaseVersion
 
 #: Seconds without a call after which nobody is taken to need a version any more: an hour.
 UNUSED_S = 3600.0
@@ -44,3 +44,34 @@ class ActionAnswer(Message):
     node: Name | None
     gate: Name | None
     words: str
+
+
+class HistoryEntry(Message):
+    """One thing that happened; `number` is its place, later entries have greater ones.
+
+    `kind` is one of `segue history --help`'s. `who` is the operator, if one did it; `text` says it in words, or why.
+    """
+
+    number: int
+    at: AwareDatetime
+    kind: str
+    node: Name | None = None
+    version: int | None = None
+    who: str = ""
+    text: str = ""
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class HistoryPage(Message):
+    """A part of a system's history, the oldest first; there is more after number `more_after`, unless that is None."""
+
+    entries: tuple[HistoryEntry, ...]
+    more_after: int | None
+
+
+class NodeDetail(Message):
+    """All that is known of one node: how it is, and its permits, the oldest first."""
+
+    at: AwareDatetime
+    node: NodeStatus
+    permits: tuple[PermitStatus, ...]

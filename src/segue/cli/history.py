@@ -1,0 +1,162 @@
+"""`segue history`: what happened to a system, and who did it."""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC
+from enum import StrEnum
+from typing import Annotated, Protocol
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from segue.cli.hand import URL, Server, System
+from segue.cli.overview import shortened
+from segue.errors import PeerError
+from segue.model.ids import SystemName, node_id, system_name
+from segue.wire.client import UpgradeServer
+from segue.wire.hand import HistoryEntry, HistoryPage
+
+_FOLLOW_S = 1.0
+
+
+class Kind(StrEnum):
+    """What can be asked for."""
+
+    PUBLISHED = "published"
+    JOINED = "joined"
+    RUNS = "runs"
+    PHASE = "phase"
+    FAILED = "failed"
+    GRANTED = "granted"
+    SHORTENED = "shortened"
+    RETURNED = "returned"
+    LAPSED = "lapsed"
+    RENEWED = "renewed"
+    ACTED = "acted"
+
+
+_STYLES = {Kind.FAILED: "red", Kind.LAPSED: "red", Kind.ACTED: "bold", Kind.PHASE: "dim"}
+
+
+class Source(Protocol):
+    """Who is asked."""
+
+    async def history(
+        self, system: SystemName, *, after: int = 0, node: str | None = None, kinds: tuple[str, ...] = ()
+    ) -> HistoryPage:
+        """Return the next part of the history."""
+        ...
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give `app` this command."""
+    app.command("history")(history)
+
+
+def history(
+    system: System,
+    server: Server = URL,
+    node: Annotated[str | None, typer.Option(help="Only what is about this node.")] = None,
+    kind: Annotated[
+        list[Kind] | None,
+        typer.Option(help="Only this; may be given again. By default all but `phase`; with --node, that too."),
+    ] = None,
+    last: Annotated[int, typer.Option(min=0, help="Only so many of the last; 0 for all.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document per line, for programs.")] = False,
+) -> None:
+    """Show what happened to a system, the oldest first: releases, permits, failures, and what operators did and why.
+
+    Nothing of it is ever rewritten. Times are UTC.
+    """
+    if node is not None:
+        node_id(node)
+    kinds = tuple(kind or [one for one in Kind if one is not Kind.PHASE or node is not None])
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_history(system_name(system), server, node, kinds, last=last, follow=follow, as_json=as_json))
+
+
+async def _history(
+    system: SystemName, url: str, node: str | None, kinds: tuple[str, ...], *, last: int, follow: bool, as_json: bool
+) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    async with UpgradeServer(url) as server:
+        async for entry in entries_of(server, system, node=node, kinds=kinds, last=last, follow=follow):
+            if as_json:
+                print(entry.model_dump_json(), flush=True)
+            else:
+                console.print(line(entry))
+
+
+async def entries_of(
+    source: Source,
+    system: SystemName,
+    *,
+    node: str | None = None,
+    kinds: tuple[str, ...] = (),
+    last: int = 0,
+    follow: bool = False,
+) -> AsyncIterator[HistoryEntry]:
+    """Yield what happened, and with `follow` what happens; that the server does not answer is said once.
+
+    Args:
+        source: who is asked.
+        system: which system.
+        node: only what is about this node.
+        kinds: only these.
+        last: so many of what is there already; 0 for all.
+        follow: whether to go on.
+
+    Raises:
+        PeerError: there was no answer to the first question.
+        OperatorError: the server knows no such system.
+    """
+    known: deque[HistoryEntry] = deque(maxlen=last or None)
+    after, more = 0, True
+    while more:
+        page = await source.history(system, after=after, node=node, kinds=kinds)
+        known.extend(page.entries)
+        more, after = page.more_after is not None, page.entries[-1].number if page.entries else after
+    for entry in known:
+        yield entry
+    silent = False
+    while follow:
+        await asyncio.sleep(_FOLLOW_S)
+        try:
+            page = await source.history(system, after=after, node=node, kinds=kinds)
+        except PeerError as error:
+            if not silent:
+                print(f"segue: the server does not answer, it is asked again: {error}", file=sys.stderr, flush=True)
+            silent = True
+            continue
+        silent = False
+        for entry in page.entries:
+            after = entry.number
+            yield entry
+
+
+def line(entry: HistoryEntry) -> Text:
+    """Say an entry in one line."""
+    text = Text(f"{entry.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}  ", style="dim")
+    style = "red" if entry.details.get("failed") else _STYLES.get(Kind(entry.kind), "") if entry.kind in _KINDS else ""
+    return text.append(_words(entry), style=style or "not dim")
+
+
+_KINDS = frozenset(Kind)
+
+
+def _words(entry: HistoryEntry) -> str:
+    if entry.kind == Kind.ACTED:
+        about = [f"release {entry.version}"] if entry.version else []
+        about += [f"gate {entry.details['gate']}"] if "gate" in entry.details else []
+        about += [f"node {entry.node}"] if entry.node else []
+        deed = entry.details.get("deed", "acted")
+        named = f"{deed} (an override)" if deed == "force" else deed
+        return f"{entry.who}: {named}{' ' if about else ''}{', '.join(about)}{': ' if entry.text else ''}{entry.text}"
+    if entry.kind == Kind.PUBLISHED:
+        return f"release {entry.version} published{': ' if entry.text else ''}{entry.text}"
+    return f"{entry.node}: {entry.kind}{' ' if entry.text else ''}{shortened(entry.text)}"

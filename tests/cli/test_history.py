@@ -1,0 +1,127 @@
+"""What happened, and how one node is, in a terminal: in whole lines, with who and why."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from segue.cli.history import Kind, entries_of
+from segue.errors import OperatorError, PeerError
+from segue.model.ids import SystemName
+from segue.testing.server import SYSTEM
+from segue.wire.hand import HistoryEntry, HistoryPage
+
+
+@pytest.fixture
+def operate(segue: Callable[..., Any], served: Any) -> Callable[..., Any]:
+    """Runs a command on the system of a server on which n1 failed by version 2, and n2 waits."""
+    served.publish(1, 2, description="SHA-256 keys")
+    served.beat("n1")
+    served.beat("n2")
+
+    def run(*words: str) -> Any:
+        outcome = segue(*words, "--system", "blockstore", "--server", served.url)
+        assert outcome.err == ""
+        return outcome
+
+    run("pause", "--as", "ada", "--why", "lunch")
+    run("resume", "--as", "ada")
+    served.clock.move(1)
+    served.give_back("n1", served.ask("n1").permit, "it broke: " + "a long word " * 20)
+    served.beat("n1", failure="it broke", failure_details="Traceback: line 1\n  line 2", waits_for_operator=True)
+    run("force", "n2", "--as", "ada", "--why", "it must")
+    return run
+
+
+def test_a_line_for_each_thing(operate: Callable[..., Any]) -> None:
+    """However long; the last ones, or all."""
+    lines = operate("history").out.splitlines()
+    assert [line[:21] for line in lines] == [*["2030-01-01 12:00:00  "] * 4, *["2030-01-01 12:00:01  "] * 3]
+    assert [line[21:] for line in lines if not line.endswith("word ")][:5] == [
+        "release 1 published: SHA-256 keys",
+        "release 2 published: SHA-256 keys",
+        "ada: pause: lunch",
+        "ada: resume",
+        "n1: granted from 1 to 2",
+    ]
+    assert lines[5][21:].startswith("n1: returned it broke: a long word a long")
+    assert lines[6].endswith("ada: force (an override) release 2, node n2: it must")
+    assert operate("history", "--last", "2").out.splitlines() == lines[-2:]
+    assert operate("history", "--kind", "acted").out.splitlines() == [lines[2], lines[3], lines[6]]
+    assert operate("history", "--node", "n1").out.splitlines() == lines[4:6]
+
+
+def test_programs_get_a_document_per_line(operate: Callable[..., Any]) -> None:
+    documents = [json.loads(line) for line in operate("history", "--json").out.splitlines()]
+    assert [one["kind"] for one in documents[-2:]] == ["returned", "acted"]
+    assert documents[-1]["details"] == {"deed": "force"}
+
+
+def test_one_node(operate: Callable[..., Any], served: Any) -> None:
+    """Its failure with the traceback, and what happened to it last."""
+    out = operate("node-status", "n1").out
+    lines = out.splitlines()
+    assert lines[:3] == [
+        "n1  BlockNode at 127.0.0.1:9001",
+        "version 1",
+        "phase serving, gave up, seen 0 s ago",
+    ]
+    assert "n1: it broke" in lines
+    assert "  gave up after a failure: `segue retry n1 --system blockstore`, or the next release" in lines
+    assert "Traceback: line 1\n  line 2" in out
+    assert lines[-2].endswith("n1: granted from 1 to 2")
+    assert json.loads(operate("node-status", "n1", "--json").out)["node"]["failure"] == "it broke"
+
+
+def test_a_node_that_is_not_there(segue: Callable[..., Any], served: Any) -> None:
+    served.publish(1)
+    outcome = segue("node-status", "n9", "--system", "blockstore", "--server", served.url)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == "segue: system blockstore has no node n9: look at `segue status`\n"
+
+
+class Scripted:
+    """Gives its answers in order, and then knows the system no more."""
+
+    def __init__(self, *answers: HistoryPage | PeerError) -> None:
+        self.answers = list(answers)
+        self.asked: list[int] = []
+
+    async def history(
+        self, system: SystemName, *, after: int = 0, node: str | None = None, kinds: tuple[str, ...] = ()
+    ) -> HistoryPage:
+        await asyncio.sleep(0)
+        self.asked.append(after)
+        if not self.answers:
+            raise OperatorError("gone")
+        answer = self.answers.pop(0)
+        if isinstance(answer, PeerError):
+            raise answer
+        return answer
+
+
+def page(*numbers: int, more: bool = False) -> HistoryPage:
+    entries = tuple(
+        HistoryEntry.model_validate({"number": number, "at": "2030-01-01T12:00:00Z", "kind": Kind.JOINED, "node": "n1"})
+        for number in numbers
+    )
+    return HistoryPage(entries=entries, more_after=numbers[-1] if more else None)
+
+
+async def test_what_comes_is_shown_once_and_none_is_missed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also if the server is away for a while, which is said once."""
+    monkeypatch.setattr("segue.cli.history._FOLLOW_S", 0)
+    gone = PeerError("no answer")
+    source = Scripted(page(1, 2, more=True), page(3), page(), gone, gone, page(5, more=True), page(6))
+    seen = []
+    with suppress(OperatorError):
+        async for entry in entries_of(source, SYSTEM, last=2, follow=True):
+            seen.append(entry.number)
+    assert seen == [2, 3, 5, 6]
+    assert source.asked == [0, 2, 3, 3, 3, 3, 5, 6]
+    assert capsys.readouterr().err.count("no answer") == 1

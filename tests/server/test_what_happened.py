@@ -1,0 +1,92 @@
+"""Rule: what happened is listed in its order, with who and why, part by part, and by node and kind."""
+
+import pytest
+
+from segue.errors import OperatorError
+from segue.model.hand import Deed
+from segue.model.ids import NodeId, SystemName
+from segue.testing.server import SYSTEM, Bench, bundle_of
+from segue.wire.hand import ActionRequest, HistoryEntry
+
+
+async def some_history(bench: Bench) -> None:
+    """Two releases, a pause, and an upgrade that failed."""
+    for version in (1, 2):
+        await bench.server.publish(bundle_of(version, description=f"the {version}."))
+        bench.clock.move(1)
+    for node in ("n1", "n2"):
+        await bench.beat(node)
+    await bench.server.act(SYSTEM, ActionRequest(deed=Deed.PAUSE, who="ada", why="lunch"))
+    bench.clock.move(1)
+    await bench.server.act(SYSTEM, ActionRequest(deed=Deed.RESUME, who="grace"))
+    bench.clock.move(1)
+    permit = (await bench.ask("n1")).permit
+    bench.clock.move(1)
+    await bench.give_back("n1", permit, "it broke", final=True)
+
+
+def told(entries: tuple[HistoryEntry, ...]) -> list[tuple[object, ...]]:
+    """Return what releases, permits and operators did; a store may tell more than that."""
+    kinds = ("published", "granted", "returned", "acted")
+    return [(one.kind, one.node, one.version, one.who, one.text) for one in entries if one.kind in kinds]
+
+
+HAPPENED = [
+    ("published", None, 1, "", "the 1."),
+    ("published", None, 2, "", "the 2."),
+    ("acted", None, None, "ada", "lunch"),
+    ("acted", None, None, "grace", ""),
+    ("granted", "n1", 2, "", "from 1 to 2"),
+    ("returned", "n1", 2, "", "it broke"),
+]
+
+
+async def test_all_of_it_in_its_order(bench: Bench) -> None:
+    await some_history(bench)
+    page = await bench.server.history(SYSTEM)
+    assert told(page.entries) == HAPPENED
+    assert page.more_after is None
+    numbers = [entry.number for entry in page.entries]
+    assert numbers == sorted(set(numbers))
+    assert [entry.details["deed"] for entry in page.entries if entry.kind == "acted"] == ["pause", "resume"]
+
+
+async def test_part_by_part(bench: Bench) -> None:
+    """With the number of the last entry that is known, none is missed and none comes twice."""
+    await some_history(bench)
+    entries: tuple[HistoryEntry, ...] = ()
+    after: int | None = 0
+    while after is not None:
+        response = await bench.http.get(f"/v1/systems/{SYSTEM}/history", params={"after": after, "limit": 2})
+        page = response.json()
+        assert len(page["entries"]) <= 2
+        entries += tuple(HistoryEntry.model_validate(entry) for entry in page["entries"])
+        after = page["more_after"]
+    assert told(entries) == HAPPENED
+    assert (await bench.server.history(SYSTEM, after=entries[-1].number)).entries == ()
+
+
+async def test_of_a_node_and_of_a_kind(bench: Bench) -> None:
+    await some_history(bench)
+    assert told((await bench.server.history(SYSTEM, node="n1")).entries) == HAPPENED[4:]
+    assert told((await bench.server.history(SYSTEM, node="n2")).entries) == []
+    assert told((await bench.server.history(SYSTEM, kinds=("acted", "granted"))).entries) == HAPPENED[2:5]
+
+
+async def test_one_node_with_its_permits(bench: Bench) -> None:
+    """And what it waits for, which the others decide about."""
+    await some_history(bench)
+    await bench.ask("n2")
+    await bench.ask("n1")
+    detail = await bench.server.node(SYSTEM, NodeId("n1"))
+    assert (detail.node.id, detail.node.waits_for) == ("n1", "1 of 1 node is away (n2)")
+    assert [(permit.node, permit.failure) for permit in detail.permits] == [("n1", "it broke")]
+    with pytest.raises(OperatorError, match="has no node n9"):
+        await bench.server.node(SYSTEM, NodeId("n9"))
+
+
+async def test_what_is_not_known_has_no_history(bench: Bench) -> None:
+    nobody = SystemName("nobody")
+    for asked in (bench.server.history(nobody), bench.server.node(nobody, NodeId("n1")), bench.server.summary(nobody)):
+        with pytest.raises(OperatorError, match="no system nobody is known here"):
+            await asked
