@@ -170,8 +170,7 @@ def _groups(now: SystemSummary) -> Iterator[RenderableType]:
     yield overview.groups(now)
     below, callers = [*overview.waits(now), *overview.failures(now)], overview.callers(now)
     if below:
-        yield Text()
-        yield from below
+        yield from (Text(), *below)
     if callers:
         yield Text()
         yield callers
@@ -196,8 +195,7 @@ def _nodes(now: SystemStatus, summary: SystemSummary, *, verbose: bool) -> Itera
         yield Text()
         yield callers
     if below:
-        yield Text()
-        yield from below
+        yield from (Text(), *below)
     if any(node.failure and node.failure_details for node in now.nodes):
         yield Text("tracebacks of failures: segue node-status NODE", style="dim")
 

@@ -209,20 +209,20 @@ def _worst_first(values: Mapping[str, _Group]) -> list[tuple[str, _Group]]:
     return sorted(values.items(), key=lambda row: (-row[1].failed - row[1].silent, -row[1].away, row[0]))
 
 
-def _failures(traits: Iterable[_Trait]) -> list[FailureSummary]:
+def _failures(traits: Iterable[_Trait]) -> tuple[FailureSummary, ...]:
     alike: defaultdict[str, list[_Trait]] = defaultdict(list)
     for one in traits:
         if one.node.said.failure is not None:
             alike[one.node.said.failure].append(one)
     ordered = sorted(alike.items(), key=lambda row: (-len(row[1]), row[0]))
-    return [
+    return tuple(
         FailureSummary(
             text=text,
             nodes=_some(one.node.id for one in nodes),
             gave_up=sum(one.node.said.waits_for_operator for one in nodes),
         )
         for text, nodes in ordered
-    ]
+    )
 
 
 def _holds(hand: Hand, picture: Picture) -> tuple[HoldSummary, ...]:
