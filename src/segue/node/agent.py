@@ -17,6 +17,7 @@ from segue.errors import OperatorError, PeerError, SegueError
 from segue.journey import Phase
 from segue.model.clock import Clock
 from segue.model.ids import Version
+from segue.node.backoff import Backoff
 from segue.node.execute import Executor
 from segue.node.folders import Folders, Identity
 from segue.node.handover import mode_of
@@ -32,6 +33,7 @@ from segue.node.processes import Processes
 from segue.node.reports import Condition, Reports, agent_row, heartbeat
 from segue.node.retirement import Retirement
 from segue.node.settings import NodeSettings
+from segue.node.speaking import Speaking
 from segue.node.supervisor import Supervisor
 from segue.node.told import Told
 from segue.node.tracing import Traces
@@ -98,6 +100,7 @@ class Agent:
         self._clock = clock
         self._journal = Journal(folders.journal)
         self._reports = Reports(folders.usage)
+        self._speaking = Speaking(server, settings.system, settings.node_id)
         try:
             self._at, _ = journey.fold(self._journal.events)
         except journey.UnexpectedEventError as error:
@@ -318,12 +321,14 @@ class Agent:
 
     async def _report(self, executor: Executor, processes: Processes) -> None:
         """Report to the upgrade server, now and then and whenever something happened."""
-        reachable, refused = True, False
+        reachable, refused, backoff = True, False, Backoff(_REPORT_GAP_S)
         while True:
+            gap_s = _REPORT_GAP_S
             try:
                 await self._report_once(executor, processes)
                 reachable, refused = True, False
                 self._metrics.reported(answered=True)
+                backoff.reset()
             except OperatorError as error:  # its numbers change, so it is said once
                 self._metrics.reported(answered=False)
                 if not refused:
@@ -334,7 +339,9 @@ class Agent:
                 if reachable:
                     logger.warning("cannot report to the upgrade server, and tries on: %s", error)
                 reachable = False
-            await asyncio.sleep(_REPORT_GAP_S)
+                if isinstance(error, PeerError):  # however much there is to tell, it is not asked again at once
+                    gap_s = backoff.after_failure(error.retry_after_s)
+            await asyncio.sleep(gap_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.poll_s):
                     await self._report_now.wait()
@@ -357,7 +364,7 @@ class Agent:
             condition=condition,
             agent=agent_row(self._folders.agent, self._settings.poll_s),
         )
-        reply = await self._server.heartbeat(self._settings.system, self._settings.node_id, message)
+        reply = await self._speaking.send(message)
         self._reports.arrived(gathered)
         if gathered.more:
             self._report_now.set()

@@ -6,7 +6,6 @@ looks at what is already there.
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.model.release import Announcement
 from segue.node.asking import Asking
+from segue.node.backoff import Backoff, jittered
 from segue.node.control import HostGoneError, details_of, reason_of
 from segue.node.folders import Folders
 from segue.node.hosts import HostProcess
@@ -204,7 +204,7 @@ class Executor:
         return await host.install(self._placement.future(release))
 
     async def _ask_permit(self, command: journey.AskPermit, at: journey.Journey) -> journey.Event:
-        said = ""
+        said, backoff = "", Backoff(self._settings.poll_s)
         while True:
             event = await self._learn(at) or await self._lost(at)
             if event:
@@ -215,13 +215,16 @@ class Executor:
                 if answer.permit is not None:
                     to_version = Version(answer.to_version or command.to_version)
                     return journey.PermitGranted(permit=answer.permit, to_version=to_version)
-                reason, retry_after_s = answer.reason, answer.retry_after_s
+                reason, retry_after_s = answer.reason, jittered(answer.retry_after_s)
+                backoff.reset()
+            except PeerError as error:
+                reason, retry_after_s = str(error), backoff.after_failure(error.retry_after_s)
             except SegueError as error:
-                reason, retry_after_s = str(error), getattr(error, "retry_after_s", retry_after_s)
+                reason, retry_after_s = str(error), jittered(retry_after_s)
             if reason != said:
                 logger.info("no permit yet: %s", reason)
                 said = reason
-            await self._news.wait(_jittered(retry_after_s))
+            await self._news.wait(retry_after_s)
 
     async def _permit_answer(self, command: journey.AskPermit, at: journey.Journey) -> PermitAnswer:
         """Ask for a permit, with what releases on the way say to it; those that are to see the fleet are asked then."""
@@ -390,6 +393,7 @@ class Executor:
         return journey.Committed()
 
     async def _return_permit(self, command: journey.ReturnPermit) -> journey.Event:
+        backoff = Backoff(self._settings.poll_s)
         while True:
             try:
                 await self._server.return_permit(
@@ -403,13 +407,13 @@ class Executor:
                 return journey.PermitReturned()
             except PeerError as error:
                 logger.warning("the permit is not returned yet: %s", error)
-                await self._pause(error.retry_after_s)
+                await asyncio.sleep(backoff.after_failure(error.retry_after_s))
             except OperatorError as error:  # a server that knows no such permit needs none back
                 logger.error("the permit cannot be returned: %s", error)
                 return journey.PermitReturned()
 
     async def _pause(self, about_s: float) -> None:
-        await asyncio.sleep(_jittered(about_s))
+        await asyncio.sleep(jittered(about_s))
 
     def _is_last(self, at: journey.Journey) -> bool:
         """Say whether a failure now is one more than the node tries by itself."""
@@ -419,8 +423,3 @@ class Executor:
     def _failure(self, error: Exception, at: journey.Journey) -> dict[str, Any]:
         """Return the fields of an event that says that a release failed."""
         return {"reason": reason_of(error), "final": self._is_last(at), "details": details_of(error)}
-
-
-def _jittered(about_s: float) -> float:
-    """Return a time to wait, so that a fleet that was refused together does not come back together."""
-    return about_s * random.uniform(0.75, 1.25)

@@ -82,6 +82,11 @@ class Postgresql:
             )
         self._await_answer()
 
+    def start_again(self) -> None:
+        """Start it if it was stopped."""
+        if self._process is None:
+            self.start()
+
     def stop(self) -> None:
         """End it at once, as a machine that is switched off does; `start` has it as it was."""
         if self._process is None:

@@ -13,6 +13,7 @@ from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, Tru
 from segue.model.ids import ContentHash, NodeId, SystemName, Version
 from segue.wire.hand import ActionAnswer, ActionRequest, HistoryPage, NodeDetail
 from segue.wire.messages import (
+    Alive,
     Heartbeat,
     HeartbeatReply,
     Message,
@@ -29,6 +30,8 @@ Answer = TypeVar("Answer")
 
 #: A small question; longer than the server waits for its database, so that its own words reach the caller.
 TIMEOUT_S = 10.0
+#: Nobody is believed who says that it takes longer.
+_RETRY_LIMIT_S = 300.0
 #: A bundle, up or down, from first byte to last.
 BUNDLE_TIMEOUT_S = 300.0
 
@@ -114,6 +117,14 @@ class UpgradeServer:
     async def heartbeat(self, system: SystemName, node: NodeId, heartbeat: Heartbeat) -> HeartbeatReply:
         """Report a node, and hear of the newest version."""
         return self._read(await self._send(f"{_node(system, node)}/heartbeat", heartbeat), _REPLY)
+
+    async def alive(self, system: SystemName, node: NodeId, alive: Alive) -> HeartbeatReply:
+        """Report that a node says what it said before; with `full` in the answer, it must say all of it.
+
+        Raises:
+            OperatorError: the server knows no such report.
+        """
+        return self._read(await self._send(f"{_node(system, node)}/alive", alive), _REPLY)
 
     async def ask_permit(self, system: SystemName, node: NodeId, request: PermitRequest) -> PermitAnswer:
         """Ask whether a node may go away now; asking again gets the same permit.
@@ -218,12 +229,16 @@ class UpgradeServer:
         raise self._refused(response)
 
     def _refused(self, response: httpx.Response) -> SegueError:
+        later_s = _retry_after_s(response)
         try:
             refusal = Refusal.model_validate_json(response.content)
         except ValidationError:
             if response.is_server_error:
-                return PeerError(f"the upgrade server at {self._url} failed with {response.status_code}: see its log")
+                told = f"the upgrade server at {self._url} failed with {response.status_code}: see its log"
+                return PeerError(told, retry_after_s=later_s)
             return self._stranger(f"it answers {response.request.url.path} with {response.status_code}")
+        if refusal.family == "peer":
+            return PeerError(refusal.message, retry_after_s=later_s)
         return _FAMILIES[refusal.family](refusal.message)
 
     def _read(self, response: httpx.Response, kind: TypeAdapter[Answer]) -> Answer:
@@ -239,6 +254,12 @@ class UpgradeServer:
 
     def __repr__(self) -> str:
         return f"UpgradeServer({self._url!r})"
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    """Return when the server wants to be asked again: what stands in front of it may say it, too, and as a date."""
+    told = response.headers.get("Retry-After", "").strip()
+    return min(float(told), _RETRY_LIMIT_S) if told.isdecimal() else 1.0
 
 
 def _node(system: SystemName, node: NodeId) -> str:
