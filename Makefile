@@ -18,11 +18,21 @@ help:  ## say what can be made
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes --requirement requirements.lock
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-build-isolation --no-deps --editable .
 	$(STRACE)
+	$(POSTGRESQL)
 	touch $@
 
 # For the tests of the order of system calls; without it they are skipped, and say so.
 STRACE = command -v strace > /dev/null || (test "$$(id -u)" = 0 && (apt-get update && apt-get install --yes strace) > /dev/null 2>&1) \
 	|| echo "strace is not here, so some tests will be skipped: apt install strace" >&2
+
+# For the tests of the upgrade database. Of the package only the programs are wanted: postgresql-common is told beforehand
+# to make no cluster of its own, which would run from then on.
+POSTGRESQL = (command -v postgres || ls /usr/lib/postgresql/*/bin/postgres) > /dev/null 2>&1 \
+	|| (test "$$(id -u)" = 0 && (apt-get update && apt-get install --yes postgresql-common \
+	&& mkdir -p /etc/postgresql-common/createcluster.d \
+	&& echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.d/segue.conf \
+	&& apt-get install --yes postgresql) > /dev/null 2>&1) \
+	|| echo "postgresql is not here, so the tests on it will be skipped: apt install postgresql" >&2
 
 setup: .venv/ready  ## make .venv with everything in it
 

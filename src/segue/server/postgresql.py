@@ -85,9 +85,11 @@ class PostgresqlDatabase:
             with self.writing() as session:
                 within_ms = int(1000 * max(_LEAST_S, deadline - monotonic()))
                 session.execute(select(func.set_config("lock_timeout", str(within_ms), True)))
-                session.execute(self.insert(SystemRow).values(name=system).on_conflict_do_nothing())
                 # What is read after this is all that others have decided: each statement sees what is committed then.
-                session.execute(select(SystemRow.name).where(SystemRow.name == system).with_for_update())
+                held = select(SystemRow.name).where(SystemRow.name == system).with_for_update()
+                if session.scalar(held) is None:
+                    session.execute(self.insert(SystemRow).values(name=system).on_conflict_do_nothing())
+                    session.scalar(held)
                 yield session
         finally:
             turn.release()

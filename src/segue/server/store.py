@@ -271,7 +271,7 @@ class NotYet:
     @property
     def kept(self) -> Ask:
         """Return of the request what is kept: not what holds only for the moment."""
-        return replace(self.ask, avoided=(), holds=None)
+        return replace(self.ask, avoided=(), holds=None, agreed=())
 
 
 #: What of a heartbeat is for people: decisions do without it, and it is the larger part.
