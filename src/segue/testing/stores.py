@@ -327,7 +327,7 @@ class _StoreAgreement(RuleBasedStateMachine):
 
     @rule(keep_s=st.integers(0, 120))
     def tend(self, keep_s: int) -> None:
-        self.clock.at += timedelta(seconds=6)
+        self.clock.at += timedelta(seconds=100)
         assert [store.tend(timedelta(seconds=keep_s)) for store in self.both] == [True, True]
 
     @invariant()
