@@ -31,8 +31,8 @@ from segue.wire.messages import Heartbeat, PermitRequest
 pytestmark = pytest.mark.timeout(120)
 
 FOLDER = tempfile.TemporaryDirectory()
-STORE = SqlStore(Path(FOLDER.name) / "database.sqlite")
-APP = create_app(STORE, BundleFolder(Path(FOLDER.name) / "bundles"), HeldClock(), limit_bytes=100_000)
+STORE = SqlStore(Path(FOLDER.name) / "database.sqlite", clock=HeldClock())
+APP = create_app(STORE, BundleFolder(Path(FOLDER.name) / "bundles"), limit_bytes=100_000)
 CONFIG = SchemathesisConfig.from_dict(
     {"seed": 5, "generation": {"max-examples": 40, "deterministic": True, "no-shrink": True}}
 )

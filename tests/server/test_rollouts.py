@@ -62,7 +62,7 @@ def did(deed: Deed, version: int | None = 2, *, node: str | None = None, gate: s
 
 def picture(*schedules: str, nodes: tuple[NodeRecord, ...], **more: object) -> Picture:
     releases = [release(1, FREE), *(release(version, schedule) for version, schedule in enumerate(schedules, start=2))]
-    return Picture(system=SYSTEM, releases=tuple(releases), nodes=nodes, **more)  # type: ignore[arg-type]
+    return Picture(system=SYSTEM, at=NOON, releases=tuple(releases), nodes=nodes, **more)  # type: ignore[arg-type]
 
 
 def told(seen: Picture, ask: Ask, answers: Answers | None = None) -> str | int:

@@ -73,10 +73,10 @@ def create_app(
         lifespan=lambda _: _tending(store, keep_history),
     )
     app.state.limit_bytes = limit_bytes
-    orders = OrdersForNodes(store)
-    endpoints = Endpoints(store, bundles, orders, webhooks or Webhooks(store))
+    orders, webhooks = OrdersForNodes(store), webhooks or Webhooks(store)
+    endpoints = Endpoints(store, bundles, orders, webhooks)
     app.include_router(router_of(endpoints))
-    app.include_router(operator_router_of(OperatorEndpoints(store, orders)))
+    app.include_router(operator_router_of(OperatorEndpoints(store, orders, webhooks)))
     app.state.metrics = metrics = Metrics(store)
     app.include_router(metrics_router(metrics))
     app.add_middleware(Measured, metrics=metrics)

@@ -12,13 +12,14 @@ from segue.model.hand import Action, Deed
 from segue.model.ids import NAME_PATTERN, NodeId
 from segue.server.api import LimitedRoute, NodeName, System, responses_of
 from segue.server.hand import judge
-from segue.server.happened import history_in, page_of
+from segue.server.happened import page_of
 from segue.server.node_orders import OrdersForNodes
 from segue.server.order import Judged, Order
 from segue.server.refusals import unknown_system
 from segue.server.status import node_of
 from segue.server.store import Picture, Store
 from segue.server.summary import summary_of
+from segue.server.webhooks import Webhooks
 from segue.wire.hand import ActionAnswer, ActionRequest, HistoryPage, NodeDetail
 from segue.wire.summary import SystemSummary
 
@@ -35,10 +36,12 @@ class OperatorEndpoints:
     Args:
         store: the upgrade database.
         orders: is told when there is something new for nodes.
+        webhooks: are asked what schedules' gates need.
     """
 
-    def __init__(self, store: Store, orders: OrdersForNodes) -> None:
+    def __init__(self, store: Store, orders: OrdersForNodes, webhooks: Webhooks) -> None:
         self._store = store
+        self._webhooks = webhooks
         self._orders = orders
 
     def act(self, system: System, request: ActionRequest) -> ActionAnswer:
@@ -69,12 +72,12 @@ class OperatorEndpoints:
     def show_summary(self, system: System) -> SystemSummary:
         """Show a system at a glance: as large an answer for ten thousand nodes as for ten."""
         picture = self._known(system)
-        return summary_of(picture, self._store.callers_of(system), picture.at)
+        return summary_of(picture, self._store.callers_of(system), picture.at, self._webhooks.of(system))
 
     def show_node(self, system: System, node: NodeName) -> NodeDetail:
         """Show all that is known of one node."""
-        picture, now = self._known(system), self._clock.now()
-        return node_of(picture, self._store.usage_of(system), node, now)
+        picture = self._known(system)
+        return node_of(picture, self._store.usage_of(system), node, picture.at, self._webhooks.of(system))
 
     def show_history(
         self,
@@ -85,9 +88,10 @@ class OperatorEndpoints:
         kind: Kinds = (),
     ) -> HistoryPage:
         """List what happened to a system, the oldest first; nothing of it is ever rewritten."""
-        picture = self._known(system)
-        entries, more = page_of(history_in(picture), after=after, limit=limit, node=node, kinds=frozenset(kind))
-        return HistoryPage(entries=entries, more_after=more)
+        page = page_of(self._store, system, after=after, limit=limit, node=node, kinds=frozenset(kind))
+        if not page.entries:
+            self._known(system)
+        return page
 
     def _known(self, system: System) -> Picture:
         picture = self._store.picture_of(system)

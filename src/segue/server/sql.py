@@ -117,7 +117,7 @@ class SqlStore:
                 case NotYet(ask):
                     before = session.get(AskRow, (system, ask.node))
                     kept = asdict(verdict.kept.after(before.fact() if before else None))
-                    del kept["avoided"], kept["holds"]
+                    del kept["avoided"], kept["holds"], kept["agreed"]
                     upsert(session, self.database.insert, AskRow, [{"system": system, **kept}])
                 case Held(permit):
                     row = session.get_one(PermitRow, (system, permit.id))

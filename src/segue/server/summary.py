@@ -8,7 +8,7 @@ from datetime import datetime
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId
 from segue.schedule import STALE_S
-from segue.server.decisions import Rollouts, decisions
+from segue.server.decisions import NO_ANSWERS, Answers, Rollouts, decisions
 from segue.server.rollouts import is_silent, rollouts
 from segue.server.status import FREE_TO_GO
 from segue.server.store import CallerSum, NodeRecord, Picture
@@ -30,16 +30,19 @@ from segue.wire.summary import (
 _NAMES, _WAITS, _FAILURES, _CALLERS, _VERSIONS, _ATTRIBUTES, _VALUES = 4, 6, 3, 4, 6, 2, 5
 
 
-def summary_of(picture: Picture, callers: Iterable[CallerSum], now: datetime) -> SystemSummary:
+def summary_of(
+    picture: Picture, callers: Iterable[CallerSum], now: datetime, answers: Answers = NO_ANSWERS
+) -> SystemSummary:
     """Put together a system at one moment.
 
     Args:
         picture: the system.
         callers: who called with which version.
         now: UTC; what nodes wait for is decided as of now.
+        answers: what webhooks say.
     """
     hand, newest = Hand.of(picture.actions), picture.releases[-1] if picture.releases else None
-    waits = _waiting(picture, now)
+    waits = _waiting(picture, now, answers)
     traits = _traits(picture, waits, now)
     grouped = _Grouped.of(traits)
     failures = _failures(traits)
@@ -104,12 +107,12 @@ class _Waits:
     listed: tuple[WaitSummary, ...]
 
 
-def _waiting(picture: Picture, now: datetime) -> _Waits:
+def _waiting(picture: Picture, now: datetime, answers: Answers) -> _Waits:
     """Say what holds up the first step of each node that waits."""
     alike: defaultdict[tuple[str, str, datetime | None], list[NodeId]] = defaultdict(list)
     seen: set[NodeId] = set()
     for class_name in sorted({ask.class_name for ask in picture.asks}):
-        for _target, decision in decisions(picture, class_name, now):
+        for _target, decision in decisions(picture, class_name, now, answers=answers):
             for node in decision.grants:
                 if node not in seen:
                     alike[FREE_TO_GO, "", None].append(node)
