@@ -39,24 +39,31 @@ def operate(segue: Callable[..., Any], served: Any) -> Callable[..., Any]:
 def test_a_line_for_each_thing(operate: Callable[..., Any]) -> None:
     """However long; the last ones, or all."""
     lines = operate("history").out.splitlines()
-    assert [line[:21] for line in lines] == [*["2030-01-01 12:00:00  "] * 4, *["2030-01-01 12:00:01  "] * 3]
-    assert [line[21:] for line in lines if not line.endswith("word ")][:5] == [
+    assert [line[:21] for line in lines] == [*["2030-01-01 12:00:00  "] * 6, *["2030-01-01 12:00:01  "] * 4]
+    assert [line[21:] for line in lines[:7]] == [
         "release 1 published: SHA-256 keys",
         "release 2 published: SHA-256 keys",
+        "n1: joined BlockNode",
+        "n2: joined BlockNode",
         "ada: pause: lunch",
         "ada: resume",
         "n1: granted from 1 to 2",
     ]
-    assert lines[5][21:].startswith("n1: returned it broke: a long word a long")
-    assert lines[6].endswith("ada: force (an override) release 2, node n2: it must")
+    assert lines[7][21:].startswith("n1: returned it broke: a long word a long")
+    assert lines[8].endswith("n1: failed it broke")
+    assert lines[9].endswith("ada: force (an override) release 2, node n2: it must")
     assert operate("history", "--last", "2").out.splitlines() == lines[-2:]
-    assert operate("history", "--kind", "acted").out.splitlines() == [lines[2], lines[3], lines[6]]
-    assert operate("history", "--node", "n1").out.splitlines() == lines[4:6]
+    assert operate("history", "--kind", "acted").out.splitlines() == [lines[4], lines[5], lines[9]]
+    assert operate("history", "--node", "n1").out.splitlines() == [
+        lines[2],
+        f"{lines[2][:21]}n1: phase serving",
+        *lines[6:9],
+    ]
 
 
 def test_programs_get_a_document_per_line(operate: Callable[..., Any]) -> None:
     documents = [json.loads(line) for line in operate("history", "--json").out.splitlines()]
-    assert [one["kind"] for one in documents[-2:]] == ["returned", "acted"]
+    assert [one["kind"] for one in documents[-2:]] == ["failed", "acted"]
     assert documents[-1]["details"] == {"deed": "force"}
 
 
@@ -72,7 +79,7 @@ def test_one_node(operate: Callable[..., Any], served: Any) -> None:
     assert "n1: it broke" in lines
     assert "  gave up after a failure: `segue retry n1 --system blockstore`, or the next release" in lines
     assert "Traceback: line 1\n  line 2" in out
-    assert lines[-2].endswith("n1: granted from 1 to 2")
+    assert lines[-3].endswith("n1: granted from 1 to 2")
     assert json.loads(operate("node-status", "n1", "--json").out)["node"]["failure"] == "it broke"
 
 

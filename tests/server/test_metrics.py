@@ -148,14 +148,15 @@ async def test_nobody_makes_up_labels(bench: Bench) -> None:
     await publish(bench, 1)
     for number in range(30):
         rows = (calls(caller_version=100 + number, outcome=f"odd{number}", caller=f"c{number}"),)
-        await bench.beat(f"n{number}", 50 + number, cls=f"Odd{number}", usage=rows)
-        said = Heartbeat(class_name="BlockNode", version=1, address="", phase=f"odd{number}")
+        await bench.beat(f"n{number}", cls=f"Odd{number}", usage=rows)
+        said = Heartbeat(class_name="BlockNode", version=number % 2, address="", phase=f"odd{number}")
         await bench.server.heartbeat(SYSTEM, NodeId(f"m{number}"), said)
+        said = said.model_copy(update={"version": 0})
         await bench.server.heartbeat(SystemName(f"odd{number}"), NodeId("n1"), said)
     found = scrape(bench)
     assert labels_of(found, "segue_nodes", "system") == {SYSTEM}
     assert labels_of(found, "segue_nodes", "class") == {"BlockNode", "(other)"}
-    assert labels_of(found, "segue_nodes", "version") == {"1", "(other)"}
+    assert labels_of(found, "segue_nodes", "version") == {"1", "0"}
     assert labels_of(found, "segue_nodes", "phase") == {"serving", "(other)"}
     assert labels_of(found, "segue_calls_total", "caller_version") == {"(other)"}
     assert labels_of(found, "segue_calls_total", "outcome") == {"error"}

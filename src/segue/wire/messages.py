@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN
@@ -47,7 +47,18 @@ Amount = Annotated[int, Field(ge=0, le=AMOUNT_LIMIT), _NO_TEXT]
 #: Calls of one kind.
 Count = Annotated[int, Field(ge=0, le=2**53), _NO_TEXT]
 #: What releases say, on a node, against going to them now: `{version: why not}`.
-Holds = Annotated[dict[ReleaseVersion, Annotated[str, Field(max_length=300)]], Field(max_length=100)]
+Holds = Annotated[
+    dict[Annotated[int, Field(ge=1, le=2**31 - 1)], Annotated[str, Field(max_length=300)]],
+    Field(max_length=100),
+    WithJsonSchema(  # JSON's keys are text, of which pydantic's own description says nothing
+        {
+            "type": "object",
+            "propertyNames": {"pattern": "^[1-9][0-9]{0,8}$"},
+            "additionalProperties": {"type": "string", "maxLength": 300},
+            "maxProperties": 100,
+        }
+    ),
+]
 #: A traceback: the end of it that is sent is shorter.
 DETAILS_LIMIT = 32_000
 Sha256 = Annotated[str, Field(pattern=f"^{CONTENT_HASH_PATTERN}$")]
