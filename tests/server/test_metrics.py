@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from segue.errors import PeerError
+from segue.model.hand import Deed
 from segue.model.ids import NodeId, SystemName
 from segue.model.metric import MetricKind
 from segue.release.bundle import content_hash
@@ -18,6 +19,7 @@ from segue.server.memory import MemoryStore
 from segue.server.metrics import Metrics
 from segue.server.store import Picture
 from segue.testing.server import SYSTEM, Bench, bundle_of
+from segue.wire.hand import ActionRequest
 from segue.wire.messages import Heartbeat, UpgradeRow, UsageRow
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
@@ -117,6 +119,26 @@ async def test_failures_pauses_and_transforms(bench: Bench) -> None:
     assert value(found, "segue_upgrade_pause_seconds_bucket", **one, le="0.25") == 2
     assert value(found, "segue_upgrade_transform_seconds_bucket", **one, le="60.0") == 0
     assert value(found, "segue_upgrade_transform_seconds_bucket", **one, le="300.0") == 2
+
+
+async def test_what_holds_a_rollout(bench: Bench) -> None:
+    await publish(bench, 1, 2, schedule='max_unavailable = "50%"\nfailure_budget = 1')
+    for node in ("n1", "n2", "n3", "n4"):
+        await bench.beat(node)
+    one = {"system": SYSTEM, "cls": "BlockNode"}
+    before = scrape(bench)
+    assert value(before, "segue_nodes_away_limit", **one) == 2
+    assert value(before, "segue_rollouts_paused", system=SYSTEM) == 0
+    assert value(before, "segue_rollouts_halted", **one) == 0
+    assert value(before, "segue_actions_total", system=SYSTEM, deed="pause") == 0
+    await bench.give_back("n1", (await bench.ask("n1")).permit, "its self-test failed", final=True)
+    assert value(scrape(bench), "segue_rollouts_halted", **one) == 1
+    for deed in (Deed.PAUSE, Deed.RESUME, Deed.PAUSE):
+        await bench.server.act(SYSTEM, ActionRequest(deed=deed, who="ann", why="a look at it"))
+    found = scrape(bench)
+    assert value(found, "segue_rollouts_paused", system=SYSTEM) == 1
+    assert value(found, "segue_actions_total", system=SYSTEM, deed="pause") == 2
+    assert value(found, "segue_actions_total", system=SYSTEM, deed="resume") == 1
 
 
 def calls(**different: object) -> UsageRow:

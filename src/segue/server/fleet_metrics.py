@@ -12,12 +12,13 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from segue.journey import Phase
+from segue.model.hand import Deed, Hand
 from segue.model.ids import ClassName, NodeId, Version
 from segue.model.metric import Metric
 from segue.release.manifest import Manifest
 from segue.schedule import STALE_S
 from segue.server import measures
-from segue.server.decisions import LAPSE_S, rules_of
+from segue.server.decisions import LAPSE_S, Rollouts, rules_of
 from segue.server.store import Permit, Picture, UsageSum
 
 #: Stands for whatever no release, and nobody of ours, has.
@@ -78,6 +79,9 @@ class _Measured:
             measures.SILENT: self._by_class(node.id for node in nodes if self._age_s(node.last_seen) >= STALE_S),
             measures.FAILED: self._by_class(node.id for node in nodes if node.said.failure),
             measures.GAVE_UP: self._by_class(node.id for node in nodes if node.said.waits_for_operator),
+            measures.PAUSED: {(system,): Hand.of(self._picture.actions).paused is not None},
+            measures.HALTED: self._halted(),
+            measures.ACTIONS: self._actions(),
             measures.HEARTBEAT_AGE: self._oldest((node.id, node.last_seen) for node in nodes),
             measures.PERMIT_AGE: self._oldest((permit.node, permit.granted_at) for permit in self._open),
             measures.GRANTED: self._granted(),
@@ -111,6 +115,17 @@ class _Measured:
                 count = sum(node.version > 0 for node in self._picture.nodes)
                 return min((budget.limit_of(count) for budget in rules.budgets if budget.per is None), default=None)
         return None
+
+    def _halted(self) -> Values:
+        return {
+            (self._picture.system, name): len(list(Rollouts(self._picture, ClassName(name)).halts(self._now)))
+            for name in self._classes
+        }
+
+    def _actions(self) -> Values:
+        counts: Counter[Labels] = Counter({(self._picture.system, deed.value): 0 for deed in Deed})
+        counts.update((self._picture.system, action.deed.value) for action in self._picture.actions)
+        return counts
 
     def _waiting(self) -> Iterator[NodeId]:
         lapse = timedelta(seconds=LAPSE_S)

@@ -43,6 +43,24 @@ GAVE_UP = Metric(
     help="Nodes that wait for an operator, or for the next release, after failures.",
     labels=_CLASS,
 )
+PAUSED = Metric(
+    name="segue_rollouts_paused",
+    kind=_GAUGE,
+    help="1 while an operator has paused all grants, else 0.",
+    labels=("system",),
+)
+HALTED = Metric(
+    name="segue_rollouts_halted",
+    kind=_GAUGE,
+    help="Releases whose rollout has halted by itself, as its failure budget is spent.",
+    labels=_CLASS,
+)
+ACTIONS = Metric(
+    name="segue_actions_total",
+    kind=_COUNTER,
+    help="What operators did by hand, by what it was.",
+    labels=("system", "deed"),
+)
 HEARTBEAT_AGE = Metric(
     name="segue_heartbeat_age_seconds",
     kind=_GAUGE,
@@ -101,8 +119,8 @@ WATCHERS = Metric(name="segue_event_watchers", kind=_GAUGE, help="Streams of eve
 
 #: What is read from the upgrade database: all servers on one database say the same.
 OF_THE_DATABASE = (
-    DATABASE_UP, RELEASES, NODES, UPGRADED, AWAY, AWAY_LIMIT, WAITING, SILENT, FAILED, GAVE_UP, HEARTBEAT_AGE,
-    PERMIT_AGE, GRANTED, RETURNED, CALLS, PAUSE, TRANSFORM,
+    DATABASE_UP, RELEASES, NODES, UPGRADED, AWAY, AWAY_LIMIT, WAITING, SILENT, FAILED, GAVE_UP, PAUSED, HALTED,
+    ACTIONS, HEARTBEAT_AGE, PERMIT_AGE, GRANTED, RETURNED, CALLS, PAUSE, TRANSFORM,
 )  # fmt: skip
 #: What one process of the server counts itself.
 OF_THE_PROCESS = (REQUESTS, REQUEST_TIME, DATABASE_ERRORS, WATCHERS)
