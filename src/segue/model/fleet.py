@@ -32,6 +32,7 @@ class NodeFact:
         failed: True if its last permit for the fleet's target came back with a failure that is final. With
             `upgraded_at`: it serves the target all the same, since it had answered calls before it failed.
         failed_at: when it did; None if it did not, or nobody knows.
+        tries_again: True if its last permit for the fleet's target came back with a failure that is not final.
         facts: `{name: last value}` of what it reports of itself.
         holds: what code of the target says, on the node, against its going now; None if it says nothing.
         agreed: whether the target's own function, which saw the fleet, has just let the node go.
@@ -52,6 +53,7 @@ class NodeFact:
     facts: Mapping[str, float] = field(default_factory=dict)
     holds: str | None = None
     agreed: bool = False
+    tries_again: bool = False
 
     def __post_init__(self) -> None:
         for name in ("last_seen", "away_since", "waits_since", "upgraded_at", "failed_at"):

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from segue.model.amount import at_least
 from segue.model.fleet import NodeFact
 from segue.model.ids import NodeId
-from segue.schedule.reasons import CanaryAway, CanaryFailed, CanaryFirst, CanarySilent, CanarySoaks
+from segue.schedule.reasons import CanaryAway, CanaryFailed, CanaryFirst, CanaryRetries, CanarySilent, CanarySoaks
 from segue.schedule.rules import Canary
 from segue.schedule.scene import Scene
 
-_Reason = CanaryFailed | CanarySilent | CanaryAway | CanaryFirst | CanarySoaks
+_Reason = CanaryFailed | CanarySilent | CanaryAway | CanaryRetries | CanaryFirst | CanarySoaks
 
 
 class Canaries:
@@ -26,6 +26,8 @@ class Canaries:
         self._failed: list[NodeId] = []
         self._silent: list[tuple[NodeId, datetime]] = []
         self._away: list[NodeId] = []
+        #: Those whose last attempt failed and that make another: until that has failed for good, no other node tries.
+        self._retrying: list[NodeId] = []
         self._soaking: list[tuple[datetime, NodeId]] = []
         #: Those that the author named and that have yet to go; None if any node may be a canary.
         self._first: list[CanaryFirst] | None = None
@@ -71,6 +73,11 @@ class Canaries:
                 self._silent.append((fact.id, fact.last_seen))
             else:
                 self._away.append(fact.id)
+        elif fact.tries_again:
+            if silent:
+                self._silent.append((fact.id, fact.last_seen))
+            else:
+                self._retrying.append(fact.id)
         else:
             return False
         return True
@@ -81,8 +88,10 @@ class Canaries:
             return None
         if self._failed:
             return CanaryFailed(node=self._failed[0])
+        if fact.id in self._retrying:
+            return None
         if self._first is None:
-            gone = self._soaked + len(self._silent) + len(self._away) + len(self._soaking)
+            gone = self._soaked + sum(map(len, (self._silent, self._away, self._retrying, self._soaking)))
             if gone < self._needed:
                 return None
         elif any(first.node == fact.id for first in self._first):
@@ -95,6 +104,8 @@ class Canaries:
             return CanarySilent(node=node, since=since)
         if self._away:
             return CanaryAway(node=self._away[0])
+        if self._retrying:
+            return CanaryRetries(node=self._retrying[0])
         if self._soaking:
             until, node = max(self._soaking)
             return CanarySoaks(node=node, until=until)
@@ -102,7 +113,10 @@ class Canaries:
 
     def take(self, fact: NodeFact) -> None:
         """Count the node as gone."""
-        if self._first is None:
+        if fact.id in self._retrying:
+            self._retrying.remove(fact.id)
+            self._away.append(fact.id)
+        elif self._first is None:
             self._away.append(fact.id)
         elif any(first.node == fact.id for first in self._first):
             self._first = [first for first in self._first if first.node != fact.id]

@@ -180,6 +180,13 @@ class CanaryAway:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryRetries:
+    """An attempt of the canary `node` failed, and it makes another: it keeps its place."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryFirst:
     """The canary `node`, which the author named, has not gone yet; `is_known` is whether it was ever heard of."""
 
@@ -274,6 +281,7 @@ Reason: TypeAlias = (
     | CanaryFailed
     | CanarySilent
     | CanaryAway
+    | CanaryRetries
     | CanaryFirst
     | CanarySoaks
     | WaveFull

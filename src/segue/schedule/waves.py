@@ -27,6 +27,8 @@ class Waves:
         self._away: list[NodeId] = []
         self._soaking: list[datetime] = []
         self._sizes: tuple[int, ...] = ()
+        #: Those whose last attempt failed and that make another: they keep their place.
+        self._retrying: list[NodeId] = []
         self._full: WaveFull | None = None
         if rule is None:
             return
@@ -47,6 +49,9 @@ class Waves:
             return not tolerant
         is_upgraded = fact.id in scene.upgraded
         if not is_upgraded and not fact.is_away_to(scene.fleet.target):
+            if fact.tries_again and not silent:
+                self._retrying.append(fact.id)
+                self._gone += 1
             return True
         if is_upgraded:
             assert fact.upgraded_at is not None, fact
@@ -66,8 +71,10 @@ class Waves:
             self._away.append(fact.id)
         return True
 
-    def refuse(self, _fact: NodeFact) -> WaveFull | None:
+    def refuse(self, fact: NodeFact) -> WaveFull | None:
         """Return which wave the node must wait for; None if it may go with this one."""
+        if fact.id in self._retrying:
+            return None
         for number, size in enumerate(self._sizes, start=1):
             if self._soaked < size:
                 if self._gone < size:
@@ -84,13 +91,16 @@ class Waves:
             waves=len(self._sizes),
             size=size,
             failed=tuple(self._failed),
-            away=tuple(self._away),
+            away=(*self._away, *self._retrying),
             silent=tuple(self._silent),
             until=self._soaking[missing - 1] if missing <= len(self._soaking) else None,
         )
 
     def take(self, fact: NodeFact) -> None:
         """Count the node as gone."""
-        self._gone += 1
+        if fact.id in self._retrying:
+            self._retrying.remove(fact.id)
+        else:
+            self._gone += 1
         self._away.append(fact.id)
         self._full = None

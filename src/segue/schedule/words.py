@@ -11,6 +11,7 @@ from segue.schedule.reasons import (
     CanaryAway,
     CanaryFailed,
     CanaryFirst,
+    CanaryRetries,
     CanarySilent,
     CanarySoaks,
     ClassBehind,
@@ -56,7 +57,7 @@ def words(reason: Reason, now: datetime) -> str:
             return _trouble(reason)
         case Queued() | ClassBehind() | WindowClosed() | Frozen() | MomentAhead():
             return _order_and_time(reason, now)
-        case CanaryFailed() | CanarySilent() | CanaryAway() | CanaryFirst() | CanarySoaks():
+        case CanaryFailed() | CanarySilent() | CanaryAway() | CanaryRetries() | CanaryFirst() | CanarySoaks():
             return _canary(reason, now)
         case WaveFull():
             return _wave(reason, now)
@@ -125,7 +126,9 @@ def _order_and_time(reason: Queued | ClassBehind | WindowClosed | Frozen | Momen
             assert_never(reason)
 
 
-def _canary(reason: CanaryFailed | CanarySilent | CanaryAway | CanaryFirst | CanarySoaks, now: datetime) -> str:
+def _canary(
+    reason: CanaryFailed | CanarySilent | CanaryAway | CanaryRetries | CanaryFirst | CanarySoaks, now: datetime
+) -> str:
     match reason:
         case CanaryFailed(node=node):
             return f"canary {node} failed: no other node may go"
@@ -133,6 +136,8 @@ def _canary(reason: CanaryFailed | CanarySilent | CanaryAway | CanaryFirst | Can
             return f"canary {node} has not been seen since {_moment(since, now)}"
         case CanaryAway(node=node):
             return f"canary {node} is away"
+        case CanaryRetries(node=node):
+            return f"canary {node} failed, and tries again"
         case CanaryFirst(node=node, is_known=is_known):
             return f"canary {node} goes first" + ("" if is_known else ", and nobody has heard of it")
         case CanarySoaks(node=node, until=until):

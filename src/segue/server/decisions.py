@@ -190,6 +190,7 @@ class Rollouts:
             facts=facts_of(node),
             holds=_holds(node, ask, target) if ask else None,
             agreed=ask is not None and target in ask.agreed,
+            tries_again=latest is not None and _failed(latest, target) and not latest.final,
         )
 
     def _said_to(self, target: Version, rules: Rules) -> Mapping[str, Answer]:
@@ -282,5 +283,8 @@ def _is_failure_of(permit: Permit, target: Version) -> bool:
     A failure counts for the releases beyond the one that it came by, too: each later release is then tried by one node,
     and not by one after the other.
     """
-    failed = permit.failed_version or target
-    return permit.failure is not None and permit.final and failed <= target
+    return _failed(permit, target) and permit.final
+
+
+def _failed(permit: Permit, target: Version) -> bool:
+    return permit.failure is not None and (permit.failed_version or target) <= target
