@@ -69,7 +69,7 @@ protos: setup  ## generate the examples' gRPC code again
 
 lock:  ## write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --no-annotate --group dev --extra demo pyproject.toml --output-file requirements.lock
+		--no-header --no-annotate --group dev --extra demo --extra postgresql pyproject.toml --output-file requirements.lock
 
 clean:  ## remove what make made
 	rm -rf .venv build demo-report .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
