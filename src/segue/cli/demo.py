@@ -22,6 +22,9 @@ def demo(
     nodes: Annotated[int, typer.Option(help="How many nodes the block store has.")] = 6,
     report: Annotated[Path, typer.Option(help="Where report.json and timeline.png go.")] = Path("demo-report"),
     seed: Annotated[int | None, typer.Option(help="Repeat an earlier run's choices; by default drawn anew.")] = None,
+    broken: Annotated[
+        bool, typer.Option("--break", help="Publish a version 2 whose self-test fails: it halts on its canary.")
+    ] = False,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the picture at the end.")] = False,
 ) -> None:
     """Upgrade a block store of real processes to version 2, or on to 3, while clients of each version use it.
@@ -32,7 +35,10 @@ def demo(
     may read them, and which others and older clients are refused. To version 2 it takes less than three
     minutes. It leaves nothing behind but the report.
 
+    With --break, version 2 is a build that fails its own test: one node, the canary, tries it, goes back and
+    gives up; no other node gets leave to go, and `segue status` says why; all clients are served meanwhile.
+
     Exits with 0 only if no call failed, every file reads back bit for bit through each version, and each
     of the other checks in the report held.
     """
-    raise typer.Exit(run(DemoOptions(to=to, data=data, nodes=nodes, report=report, seed=seed, no_open=no_open)))
+    raise typer.Exit(run(DemoOptions(to=to, data=data, nodes=nodes, report=report, seed=seed, no_open=no_open, broken=broken)))

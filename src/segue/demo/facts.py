@@ -92,6 +92,7 @@ class Facts:
         readings: readings of everything, made after it.
         rules: `{version: of the schedule that led to it}`.
         status: the last that was asked for; None if none was had.
+        broken: whether the last version was published with a self-test that fails.
         hand_over: how the nodes' ports pass from one process to the next on this machine.
     """
 
@@ -112,6 +113,7 @@ class Facts:
     rules: Mapping[Version, Rules]
     status: SystemStatus | None
     hand_over: HandOverMode = HandOverMode.PORT
+    broken: bool = False
 
     @property
     def from_version(self) -> Version:

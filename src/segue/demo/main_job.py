@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from segue.demo.broken import has_halted
 from segue.demo.clients import Clients, Heard, started_clients
 from segue.demo.facts import Facts
 from segue.demo.hearsay import Hearsay
@@ -36,6 +37,8 @@ _DRAIN_LIMIT_S = 30.0
 _BEFORE_S, _AFTER_S = 4.0, 6.0
 #: Between two releases: so short that nodes are still on their way to the one when the other comes.
 _NEXT_RELEASE_S = 3.0
+#: A node that fails tries again after a second, and then gives up.
+_TRIES_ONCE_MORE = ("--retries", "1", "--retry-s", "1")
 #: After the load, for the nodes' last counts to reach the upgrade server.
 _SETTLE_S = 2.0
 _SAMPLE_FILES, _SAMPLE_PAUSE_S = 8, 0.25
@@ -51,6 +54,7 @@ class Setting:
         nodes: how many nodes.
         seed: what the load's choices are drawn from.
         folder: an empty folder for all that is written.
+        broken: whether the last version has a self-test that fails, so that the rollout must halt.
     """
 
     source: Source
@@ -58,6 +62,7 @@ class Setting:
     nodes: int
     seed: int
     folder: Path
+    broken: bool = False
 
 
 class MainJob:
@@ -73,7 +78,8 @@ class MainJob:
         self._watch = watch
         self._versions = tuple(setting.example.releases)
         self._seen = Observer(self._versions)
-        local = LocalSettings(system=SYSTEM, class_name=CLASS, nodes=setting.nodes)
+        options = _TRIES_ONCE_MORE if setting.broken else ()
+        local = LocalSettings(system=SYSTEM, class_name=CLASS, nodes=setting.nodes, node_options=options)
         self._fleet = LocalSystem(setting.folder, local)
         self._clients: list[Clients] = []
         self._hearsay = Hearsay()
@@ -157,7 +163,10 @@ class MainJob:
         await self._fleet.publish(bundle)
 
     async def _rolled_out(self) -> bool:
-        """Wait for the nodes to upgrade, and say whether all did."""
+        """Wait for the nodes to upgrade, or for the rollout to halt if that is what it must do; say whether it came."""
+        if self._setting.broken:
+            self._step("The canary tries it, fails and goes back; the others wait")
+            return await self._reached(lambda: has_halted(self._seen.status), _ROLLOUT_LIMIT_S)
         self._step(f"Nodes upgrade, while clients of version {_and(list(map(str, self._versions)))} keep calling")
         limit_s = _ROLLOUT_LIMIT_S * (len(self._versions) - 1)
         return await self._reached(lambda: self._all_serve(self._versions[-1]), limit_s)
@@ -165,7 +174,12 @@ class MainJob:
     async def _load_upgraded(self, *, upgraded: bool) -> None:
         """Let the load go on for a while, and the processes that were replaced end."""
         newest = self._versions[-1]
-        state = f"Every node runs version {newest}" if upgraded else f"Not all nodes came to version {newest} in time"
+        if self._setting.broken:
+            state = "The rollout has halted" if upgraded else "The rollout has not halted in time"
+        else:
+            state = (
+                f"Every node runs version {newest}" if upgraded else f"Not all nodes came to version {newest} in time"
+            )
         self._step(f"{state}: the load goes on for a while")
         await asyncio.sleep(_AFTER_S)
         await self._reached(lambda: not self._replaced_alive(), _DRAIN_LIMIT_S)
@@ -289,6 +303,7 @@ class MainJob:
             readings=tuple(seen.readings),
             rules={version: rules_of(releases[version], CLASS) for version in self._versions[1:]},
             status=seen.status,
+            broken=self._setting.broken,
             hand_over=mode_of(HandOver.AUTO),
         )
 

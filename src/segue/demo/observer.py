@@ -143,4 +143,5 @@ def _row(node: NodeStatus) -> NodeRow:
         answered=node.answered,
         waits_for=node.waits_for,
         transformed=node.progress.share if node.progress else None,
+        failure=node.failure,
     )

@@ -38,9 +38,10 @@ class DemoOptions:
         report: the folder that `report.json` and `timeline.png` go into; it is made if it is not there.
         seed: what the load's choices are drawn from; None to draw one.
         no_open: True to leave the picture unopened even where there is a desktop.
+        broken: True to publish a version 2 whose self-test fails.
 
     Raises:
-        OperatorError: a value is out of its range, or `data` is no folder.
+        OperatorError: a value is out of its range, or `data` is no folder, or `broken` is of a later version.
     """
 
     to: int = 2
@@ -49,10 +50,13 @@ class DemoOptions:
     report: Path = field(default_factory=lambda: Path("demo-report"))
     seed: int | None = None
     no_open: bool = False
+    broken: bool = False
 
     def __post_init__(self) -> None:
         if not NODES_MIN <= self.nodes <= NODES_MAX:
             raise OperatorError(f"--nodes {self.nodes}: give {NODES_MIN} to {NODES_MAX}; a block lies on three nodes")
+        if self.broken and self.to != _VERSIONS_MIN:
+            raise OperatorError(f"--break with --to {self.to}: leave --to out; it is version 2 that is broken")
         if self.data is not None and not self.data.is_dir():
             raise OperatorError(f"--data {self.data}: this is not a folder; name one with files in it")
         if self.report.exists() and not self.report.is_dir():

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from segue.demo import report
+from segue.demo.broken import break_release
 from segue.demo.facts import Facts
 from segue.demo.main_job import MainJob, Setting
 from segue.demo.options import DemoOptions, Example, Source, find_example, find_files, require_matplotlib
@@ -110,12 +111,14 @@ class _Demo:
         return 0 if held else 1
 
     async def _main_job(self, folder: Path) -> tuple[Facts, Timeline | None]:
+        example = break_release(self.example, folder / "broken") if self.options.broken else self.example
         setting = Setting(
             source=_copied(self.source, folder / "files"),
-            example=self.example,
+            example=example,
             nodes=self.options.nodes,
             seed=self.seed,
             folder=folder / "fleet",
+            broken=self.options.broken,
         )
         with watch_on(self.console) as watch:
             return await MainJob(setting, watch).do()

@@ -33,5 +33,7 @@ def summary(facts: Facts, checks: tuple[Check, ...], report: Path, picture: Path
 
 def _observed(facts: Facts) -> str:
     calls = sum(row.calls for row in facts.calls)
+    if facts.broken:
+        return f"version {facts.to_version} got no further than its canary, {calls:,} calls, none failed."
     versions = f"{facts.versions[0]} to {facts.to_version}"
     return f"{len(facts.nodes)} nodes, versions {versions}, {calls:,} calls, none failed."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from segue.demo.away import absences, loosest, max_away, max_away_per_group, without_permit
+from segue.demo.broken import AT_WORK, SAID, has_halted
 from segue.demo.facts import Facts, Reading
 from segue.model.ids import NodeId, Version
 from segue.model.usage import AnsweredBy
@@ -33,6 +34,8 @@ class Check:
 
 def judge(facts: Facts) -> tuple[Check, ...]:
     """Return every check of the demo, in the order in which they are shown."""
+    if facts.broken:
+        return _judge_halt(facts)
     return (
         _upgraded(facts),
         _no_failed_call(facts),
@@ -46,6 +49,44 @@ def judge(facts: Facts) -> tuple[Check, ...]:
         *(_mixed(facts, version, "future", from_node=one) for version in facts.versions[1:] for one in (False, True)),
         *_through_several(facts),
     )
+
+
+def _judge_halt(facts: Facts) -> tuple[Check, ...]:
+    """Return the checks of a rollout that had to halt."""
+    return (
+        _halted(facts),
+        _tried_by_one(facts),
+        _still_serve(facts),
+        _no_failed_call(facts),
+        *(_read_back(facts, version) for version in facts.versions),
+        _few_away(facts),
+        *(_mixed(facts, facts.to_version, "future", from_node=one) for one in (False, True)),
+    )
+
+
+def _halted(facts: Facts) -> Check:
+    why = sorted({node.waits_for for node in _nodes(facts).values() if node.waits_for})
+    name = f"the rollout of version {facts.to_version} has halted, and says why"
+    return Check(name=name, held=has_halted(facts.status), detail=_some(why) or "no node waits")
+
+
+def _tried_by_one(facts: Facts) -> Check:
+    permits = facts.status.permits if facts.status else ()
+    tried, nodes = sorted({permit.node for permit in permits}), _nodes(facts)
+    causes = [f"{node}: {nodes[NodeId(node)].failure or 'did not fail'}" for node in tried]
+    name = "one node tried it, failed its self-test, and went back"
+    held = len(tried) == 1 and SAID in causes[0] and all(permit.returned_at and permit.failure for permit in permits)
+    return Check(name=name, held=held, detail=_some(causes) or "no node tried")
+
+
+def _still_serve(facts: Facts) -> Check:
+    nodes, version = _nodes(facts), facts.from_version
+    serving = [
+        node for node in facts.nodes
+        if node in nodes and (nodes[node].version, nodes[node].phase in AT_WORK) == (version, True)
+    ]  # fmt: skip
+    detail = f"{len(serving)} of {len(facts.nodes)} nodes"
+    return Check(name=f"every node serves version {version}", held=len(serving) == len(facts.nodes), detail=detail)
 
 
 def _upgraded(facts: Facts) -> Check:

@@ -1,6 +1,7 @@
 """The demo in the terminal: a live table where there is one, plain lines where there is none."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,6 +21,9 @@ from segue.model.ids import NodeId, Version
 #: Seconds between two lines where nothing is live, so that a log stays short.
 _PLAIN_EVERY_S = 5.0
 
+#: Things that nodes wait for, of which so many are shown where a node failed.
+_WAITS_SHOWN = 2
+
 #: Columns from which on the table also says what nodes wait for.
 _WIDE = 110
 
@@ -38,6 +42,7 @@ class NodeRow:
         answered: `{caller's version: calls answered}`.
         waits_for: what the schedule has it wait for, in words; None if it waits for nothing.
         transformed: how far its transform is, 0 to 1; None if none is under way, or its author does not count.
+        failure: why its last attempt failed; None if it did not.
     """
 
     id: NodeId
@@ -49,6 +54,7 @@ class NodeRow:
     answered: Mapping[int, int]
     waits_for: str | None = None
     transformed: float | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +136,7 @@ class PlainWatch:
         self._monotonic = monotonic
         self._step = ""
         self._versions: dict[NodeId, int] = {}
+        self._failures: dict[NodeId, str | None] = {}
         self._said_s = float("-inf")
 
     def show(self, view: View) -> None:
@@ -139,6 +146,12 @@ class PlainWatch:
             for row in view.nodes
             if row.version and self._versions.get(row.id, row.version) != row.version
         ]
+        changed += [
+            f"{row.id} failed: {row.failure}"
+            for row in view.nodes
+            if row.failure and row.failure != self._failures.get(row.id)
+        ]
+        self._failures = {row.id: row.failure for row in view.nodes}
         self._versions.update({row.id: row.version for row in view.nodes if row.version})
         if view.step != self._step:
             self._say(view, view.step)
@@ -177,6 +190,7 @@ def _upgraded(view: View) -> int:
 def render(view: View) -> RenderableType:
     """Return the whole screen for `view`: 80 columns are enough, and more say what nodes wait for."""
     calls = (Padding(_calls_line(view), (0, 2)),) if view.calls else ()
+    halts = (Padding(_why_line(view), (0, 2)),) if any(row.failure for row in view.nodes) else ()
     return Group(
         Text(),
         _step_line(view),
@@ -185,6 +199,7 @@ def render(view: View) -> RenderableType:
         Text(),
         Padding(_rollout_line(view), (0, 2)),
         *calls,
+        *halts,
         Text(),
     )
 
@@ -278,6 +293,18 @@ def _rollout_line(view: View) -> RenderableType:
         f"{_upgraded(view)} of {len(view.nodes)} on version {view.newest}",
     )
     return line
+
+
+def _why_line(view: View) -> RenderableType:
+    """Say which nodes failed, and what others wait for because of it."""
+    text = Text()
+    for row in view.nodes:
+        if row.failure:
+            text.append(f"\n{row.id:<10} ", style="dim").append(row.failure, style="bold red")
+    waits = Counter(row.waits_for for row in view.nodes if row.waits_for)
+    for words, count in waits.most_common(_WAITS_SHOWN):
+        text.append(f"\n{count} {'waits' if count == 1 else 'wait'}".ljust(12), style="dim").append(words, style="red")
+    return text
 
 
 def _calls_line(view: View) -> RenderableType:

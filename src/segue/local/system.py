@@ -36,6 +36,7 @@ class LocalSettings:
         max_message_mib: the largest message that nodes receive, in MiB.
         probation_s: seconds after an upgrade in which the end of the new process counts as the release's failure.
         command: the `segue` command, by default that of this Python.
+        node_options: further options of `segue node`, for every node.
     """
 
     system: SystemName
@@ -47,6 +48,7 @@ class LocalSettings:
     max_message_mib: int = 4
     probation_s: float = 1.0
     command: Sequence[str] = (sys.executable, "-m", "segue")
+    node_options: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +175,8 @@ class LocalSystem:
             "--id", node, "--listen", self.members[node], "--state", str(self.state(node)),
             "--config", str(self._config), "--attribute", f"zone={zone}", "--poll-s", str(settings.poll_s),
             "--max-connection-age-s", str(settings.max_connection_age_s),
-            "--max-message-mib", str(settings.max_message_mib), "--probation-s", str(settings.probation_s), *options,
+            "--max-message-mib", str(settings.max_message_mib), "--probation-s", str(settings.probation_s),
+            *settings.node_options, *options,
         )  # fmt: skip
 
     async def start_nodes(self) -> None:
