@@ -22,6 +22,7 @@ from segue.node.hosts import HostProcess
 from segue.node.news import News
 from segue.node.plan import ReleasePlan, Stage
 from segue.node.predicate import objection
+from segue.node.runs import Run
 from segue.node.settings import NodeSettings
 from segue.server.memory import MemoryStore
 from segue.testing.server import bundle_of, open_bench
@@ -187,7 +188,10 @@ async def test_a_node_waits_while_its_release_says_no_and_the_status_says_why(ru
         async def nothing_new(at: Journey) -> None:
             return None
 
-        stand_ins: dict[str, Any] = {"folders": None, "placement": placed, "processes": Processes(host)}
+        stand_ins: dict[str, Any] = {
+            "folders": SimpleNamespace(agent=Run(folder="f1", starts=1, run="r1")), "placement": placed,
+            "processes": Processes(host),
+        }  # fmt: skip
         executor = Executor(
             settings=settings, server=bench.server, news=News(bench.server, bench.system), learn=nothing_new,
             clock=bench.clock, **stand_ins,

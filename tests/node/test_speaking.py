@@ -24,13 +24,15 @@ def usage(count: int) -> UsageRow:
 
 async def test_what_did_not_change_is_not_said_again(tmp_path: Path) -> None:
     async with open_bench(MemoryStore(), tmp_path) as bench:
+        await bench.server.publish(bundle_of(1))
         speaking = Speaking(bench.server, SYSTEM, N1)
+        bench.transport.seen.clear()
         await speaking.send(SAID)
         assert bench.transport.seen == {("report_heartbeat", 200)}
         bench.transport.seen.clear()
         bench.clock.move(5)
-        await bench.server.publish(bundle_of(1))
-        assert (await speaking.send(SAID.model_copy(update={"usage": (usage(3),)}))).newest == 1
+        await bench.server.publish(bundle_of(2))
+        assert (await speaking.send(SAID.model_copy(update={"usage": (usage(3),)}))).newest == 2
         assert ("report_heartbeat", 200) not in bench.transport.seen
         (node,) = bench.store.picture_of(SYSTEM).nodes
         assert (node.said, node.last_seen) == (SAID, bench.clock.now())
@@ -43,9 +45,12 @@ async def test_what_did_not_change_is_not_said_again(tmp_path: Path) -> None:
 async def test_a_server_that_forgot_asks_for_all_of_it(tmp_path: Path) -> None:
     store = MemoryStore()
     async with open_bench(store, tmp_path) as bench:
+        await bench.server.publish(bundle_of(1))
         speaking = Speaking(bench.server, SYSTEM, N1)
         await speaking.send(SAID)
-        store._systems.clear()
+        known = store._system(SYSTEM)
+        known.nodes.clear()
+        known.tags.clear()
         await speaking.send(SAID.model_copy(update={"usage": (usage(3),)}))
         assert [node.said for node in store.picture_of(SYSTEM).nodes] == [SAID]
         assert [row.count for row in store.usage_of(SYSTEM)] == [3]
@@ -53,6 +58,7 @@ async def test_a_server_that_forgot_asks_for_all_of_it(tmp_path: Path) -> None:
 
 async def test_another_agent_with_the_same_name_is_noticed(tmp_path: Path) -> None:
     async with open_bench(MemoryStore(), tmp_path) as bench:
+        await bench.server.publish(bundle_of(1))
         one, other = (Speaking(bench.server, SYSTEM, N1) for _ in range(2))
         await one.send(SAID)
         await other.send(SAID.model_copy(update={"address": "elsewhere:1"}))
