@@ -36,6 +36,11 @@ def test_too_few_or_too_many_nodes(nodes: int) -> None:
         DemoOptions(nodes=nodes)
 
 
+def test_only_version_2_can_be_broken() -> None:
+    with pytest.raises(OperatorError, match="--break with --to 3: leave --to out"):
+        DemoOptions(to=3, broken=True)
+
+
 def test_data_that_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"--data .*nothing: this is not a folder"):
         DemoOptions(data=tmp_path / "nothing")

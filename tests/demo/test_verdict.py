@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from segue.demo.broken import SAID
 from segue.demo.facts import ClientCalls, Facts, Failure, Reading
 from segue.demo.verdict import judge
 from segue.model.ids import NodeId, Version
@@ -18,6 +19,9 @@ READ = "all files read back bit for bit through version {}"
 SAMPLE = "a sample read back bit for bit through version {} meanwhile"
 ONCE = "each node's process was replaced exactly once per upgrade"
 AWAY = "never more nodes away than the schedule allows"
+HALTED = "the rollout of version 2 has halted, and says why"
+TRIED = "one node tried it, failed its self-test, and went back"
+STAYS = "every node serves version 1"
 CANARY = "the other nodes waited for the canary of version 2"
 ADMITTED = "private blocks came back to their owners and readers"
 REFUSED = "version {} clients were refused others' private blocks"
@@ -274,3 +278,36 @@ def test_each_release_has_a_canary(facts_of_3: Facts, moment: Moment) -> None:
     ]
     status = last(facts_of_3).model_copy(update={"permits": tuple(permits)})
     assert failed(replace(facts_of_3, status=status)) == ["the other nodes waited for the canary of version 3"]
+
+
+@pytest.fixture
+def halted(facts: Facts, with_status: WithStatus) -> Facts:
+    """A run whose last version fails its self-test on the first node."""
+    now = last(facts)
+    first, *rest = (node.model_copy(update={"version": 1, "upgrades": ()}) for node in now.nodes)
+    nodes = [first.model_copy(update={"failure": f"RuntimeError: {SAID}", "waits_for_operator": True})]
+    nodes += [node.model_copy(update={"phase": "waiting", "waits_for": "canary n1 failed"}) for node in rest]
+    (permit,) = (one for one in now.permits if one.node == first.id)
+    permits = (permit.model_copy(update={"failure": "it failed"}),)
+    return replace(with_status(nodes=tuple(nodes), permits=permits), broken=True)
+
+
+def test_a_halt_that_was_observed(halted: Facts) -> None:
+    assert failed(halted) == []
+    blank = replace(halted, status=None, calls=(), readings=())
+    assert [check.name for check in judge(blank) if check.held] == []
+
+
+def test_a_halt_that_was_not(halted: Facts) -> None:
+    """Another node tried as well; one went on; one does not say what it waits for."""
+    now = last(halted)
+    (permit,) = now.permits
+    tried = replace(
+        halted, status=now.model_copy(update={"permits": (permit, permit.model_copy(update={"node": "n2"}))})
+    )
+    assert TRIED in failed(tried)
+    first, second, *rest = now.nodes
+    on_two = second.model_copy(update={"version": 2})
+    assert failed(replace(halted, status=now.model_copy(update={"nodes": (first, on_two, *rest)}))) == [STAYS]
+    silent = second.model_copy(update={"waits_for": None})
+    assert failed(replace(halted, status=now.model_copy(update={"nodes": (first, silent, *rest)}))) == [HALTED]

@@ -82,6 +82,18 @@ def test_upgrades_and_says_so(start: Start, tmp_path: Path, temporary: Path) -> 
     assert left_behind(temporary) == {"files": [], "processes": []}
 
 
+def test_a_bad_release_halts_on_its_canary(start: Start, tmp_path: Path, temporary: Path) -> None:
+    process = start("--break", "--nodes", "3", "--seed", "7", "--no-open")
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "failed: RuntimeError: this build cannot read its own blocks" in output
+    assert re.search(r"version 2 got no further than its canary, [\d,]+ calls, none failed", " ".join(output.split()))
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert [check["name"] for check in report["checks"] if not check["held"]] == []
+    assert [node["version"] for node in report["nodes"]] == [1, 1, 1]
+    assert left_behind(temporary) == {"files": [], "processes": []}
+
+
 @pytest.mark.timeout(420)
 def test_upgrades_twice_with_clients_of_three_versions(start: Start, tmp_path: Path, temporary: Path) -> None:
     process = start("--to", "3", "--nodes", "3", "--seed", "7", "--no-open")

@@ -41,4 +41,6 @@ def demo(
     Exits with 0 only if no call failed, every file reads back bit for bit through each version, and each
     of the other checks in the report held.
     """
-    raise typer.Exit(run(DemoOptions(to=to, data=data, nodes=nodes, report=report, seed=seed, no_open=no_open, broken=broken)))
+    raise typer.Exit(
+        run(DemoOptions(to=to, data=data, nodes=nodes, report=report, seed=seed, no_open=no_open, broken=broken))
+    )

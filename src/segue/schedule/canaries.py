@@ -91,7 +91,8 @@ class Canaries:
         if fact.id in self._retrying:
             return None
         if self._first is None:
-            gone = self._soaked + sum(map(len, (self._silent, self._away, self._retrying, self._soaking)))
+            left = len(self._silent) + len(self._away) + len(self._retrying) + len(self._soaking)
+            gone = self._soaked + left
             if gone < self._needed:
                 return None
         elif any(first.node == fact.id for first in self._first):
