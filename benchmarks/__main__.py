@@ -18,11 +18,13 @@ from rich.table import Table
 
 from benchmarks.calls import Effort, Figure, call_figures, measure_calls
 from benchmarks.envoy import envoy_path
+from benchmarks.heartbeats import HeartbeatFigures, Pressing
 from benchmarks.install import InstallFigures, install_figures, measure_upgrade
 from benchmarks.memory import MemoryFigures, measure_memory
 from benchmarks.null import MESSAGES
 from benchmarks.pause import PauseFigures, measure_pauses, pause_figures
 from benchmarks.restart import RestartFigures, restart_figures
+from benchmarks.service import Service, ServiceFigures, measure_service
 from benchmarks.transforms import Amount, NoRoomError, TransformFigures, measure_transforms
 from benchmarks.ways import PAYLOAD, WAYS
 
@@ -39,12 +41,14 @@ class Size:
         nodes: whose upgrade is taken apart.
         pauses: upgrades of a node under load, and restarts of a plain server.
         state: transforms of much state.
+        service: upgrade servers.
     """
 
     calls: Effort
     nodes: int
     pauses: int
     state: Amount
+    service: Service
 
 
 _FULL = Size(
@@ -52,12 +56,14 @@ _FULL = Size(
     nodes=5,
     pauses=9,
     state=Amount(files=10_000, database_mib=1024, rounds=3),
+    service=Service(pressing=Pressing(nodes=1000, rounds=9, block_s=2.0), fleets=(100, 1000)),
 )
 _SHORT = Size(
     calls=Effort(generations=1, rounds=4, rounds_with_streams=2),
     nodes=1,
     pauses=1,
     state=Amount(files=300, database_mib=10, rounds=1),
+    service=Service(pressing=Pressing(nodes=20, rounds=1, block_s=0.3), fleets=(10,)),
 )
 
 
@@ -77,6 +83,7 @@ class Results:
     pause: PauseFigures
     restart: RestartFigures
     transforms: Mapping[str, TransformFigures]
+    service: ServiceFigures
     left_out: Sequence[str]
 
 
@@ -95,6 +102,9 @@ async def _measure(size: Size, generator: random.Random, program: Path | None) -
             transforms = await measure_transforms(size.state, generator, lambda: progress.advance(state))
         except NoRoomError as error:
             left_out.append(f"transform_files and transform_sqlite are left out: {error}")
+        servers = progress.add_task("upgrade servers", total=size.service.steps)
+        service = await measure_service(size.service, generator, lambda: progress.advance(servers))
+        left_out += service.left_out
     return Results(
         calls=call_figures(rounds, generator),
         install=install_figures(upgrades),
@@ -102,6 +112,7 @@ async def _measure(size: Size, generator: random.Random, program: Path | None) -
         pause=pause_figures(pauses),
         restart=restart_figures(restarts),
         transforms=transforms,
+        service=service,
         left_out=left_out,
     )
 
@@ -132,7 +143,19 @@ def _table(results: Results, seed: int) -> Table:
     for kind, of in results.transforms.items():
         table.add_row(f"transform_{kind}", _time(of.median_ms * 1000), "", f"{of.ratio:.3f}", _bounds(of))
         table.add_row("- to unsynced copy", "", "", f"{of.ratio_to_unsynced:.3f}")
+    table.add_section()
+    _add_service(table, results.service)
     return table
+
+
+def _add_service(table: Table, service: ServiceFigures) -> None:
+    for name, of in service.heartbeats.items():
+        limit = f"{of.limit:.2f} {of.verdict}"
+        table.add_row(f"heartbeats_{name}", _time(of.cpu_us), "", f"{of.ratio:.3f}", _bounds(of), limit)
+        table.add_row("- in a second", f"{of.per_second:.0f}")
+    for name, fleet in service.fleets.items():
+        table.add_row(f"rollout_{name}", _time(fleet.rollout_s * 1e6), _time(fleet.permit_ms * 1000))
+        table.add_row("- permits in a second", f"{fleet.permits_per_second:.1f}")
 
 
 def _add_pauses(table: Table, pause: PauseFigures, restart: RestartFigures) -> None:
@@ -150,7 +173,7 @@ def _time(us: float) -> str:
     return f"{us:.0f} us" if us < 10_000 else f"{us / 1000:.0f} ms"
 
 
-def _bounds(of: Figure | InstallFigures | TransformFigures) -> str:
+def _bounds(of: Figure | InstallFigures | TransformFigures | HeartbeatFigures) -> str:
     return f"{of.ratio_low:.3f}..{of.ratio_high:.3f}"
 
 
@@ -162,6 +185,8 @@ def _write(results: Results, context: Mapping[str, object]) -> None:
         "pause": asdict(results.pause),
         "cold_restart": asdict(results.restart),
         **{f"transform_{kind}": asdict(figures) for kind, figures in results.transforms.items()},
+        **{f"heartbeats_{name}": asdict(figures) for name, figures in results.service.heartbeats.items()},
+        **{f"rollout_{name}": asdict(figures) for name, figures in results.service.fleets.items()},
         "context": context,
     }
     RESULTS.write_text(json.dumps(sections, indent=2) + "\n")

@@ -25,8 +25,9 @@ _DEBIAN = Path("/usr/lib/postgresql")
 _PR_SET_PDEATHSIG = 1
 #: For a machine that is very busy.
 _START_LIMIT_S = 60.0
+_SETTINGS = {"synchronous_commit": "on", "max_connections": "200"}
 #: Tests are not about power cuts.
-_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "on", "max_connections": "200"}
+_FORGETFUL = {"fsync": "off", "full_page_writes": "off"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,9 +42,11 @@ class Postgresql:
     Args:
         folder: an empty folder of its own, which its user may reach.
         programs: the folder of PostgreSQL's programs.
+        durable: whether what it says it has written survives a power cut.
     """
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, *, durable: bool = False) -> None:
+        self._settings = _SETTINGS if durable else {**_SETTINGS, **_FORGETFUL}
         self._folder = folder
         self._programs = programs
         self._user = _user()
@@ -68,7 +71,7 @@ class Postgresql:
     def start(self) -> None:
         """Start it, and return when it answers."""
         assert self._process is None, "it runs already"
-        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         where = ["-D", str(self._folder / "data"), "-p", str(self._port), "-h", "127.0.0.1", "-k", ""]
         log = (self._folder / "log").open("ab")
         with closing(log):
@@ -154,15 +157,18 @@ class Postgresql:
 
 
 @contextmanager
-def postgresql() -> Iterator[Postgresql]:
+def postgresql(*, durable: bool = False) -> Iterator[Postgresql]:
     """Run a PostgreSQL for the time of the context.
+
+    Args:
+        durable: whether what it says it has written survives a power cut, which tests can do without.
 
     Raises:
         NoPostgresqlError: its programs are not here.
     """
     programs = _programs()
     folder = Path(tempfile.mkdtemp(prefix="segue-postgresql-"))
-    database = Postgresql(folder, programs)
+    database = Postgresql(folder, programs, durable=durable)
     try:
         database.create()
         database.start()
