@@ -35,11 +35,11 @@ def _open_sqlite(clock: Clock) -> Iterator[Store]:
             store.close()
 
 
-TestSqlite = pytest.mark.timeout(60)(store_agreement(_open_sqlite).TestCase)
+TestSqlite = pytest.mark.timeout(240)(store_agreement(_open_sqlite).TestCase)
 TestSqlite.settings = _some(8)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_postgresql(postgresql_server: Postgresql) -> None:
     @contextmanager
     def open_postgresql(clock: Clock) -> Iterator[Store]:

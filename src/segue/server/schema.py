@@ -248,7 +248,7 @@ class ActionRow(Base):
     why: Mapped[str] = mapped_column(Words)
     version: Mapped[int | None]
     node: Mapped[str | None]
-    gate: Mapped[str | None]
+    gate: Mapped[str | None] = mapped_column(Words)
 
     def fact(self) -> Action:
         """Return what the row says."""

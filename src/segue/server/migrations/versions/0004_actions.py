@@ -21,5 +21,5 @@ def upgrade() -> None:
         sa.Column("why", Words, nullable=False),
         sa.Column("version", sa.Integer),
         sa.Column("node", Name),
-        sa.Column("gate", Name),
+        sa.Column("gate", Words),
     )
