@@ -16,9 +16,10 @@ from segue.layer.usage import Unreported, Usage
 from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import CallCounts
 from segue.node.reports import Gathered, Reports
+from segue.server.facts import Report
 from segue.server.memory import MemoryStore
 from segue.server.sql import SqlStore
-from segue.server.store import Report, Store
+from segue.server.store import Store
 from segue.wire.messages import Heartbeat, UsageRow
 
 T = TypeVar("T")

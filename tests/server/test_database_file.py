@@ -11,9 +11,9 @@ from segue.errors import OperatorError, PeerError
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.server import sqlite
 from segue.server.databases import BUSY_TIMEOUT_S
+from segue.server.facts import Granted, Permit, Picture, Report, Verdict
 from segue.server.sql import SqlStore
 from segue.server.sqlite import SqliteDatabase
-from segue.server.store import Granted, Permit, Picture, Report, Verdict
 from segue.wire import client
 from segue.wire.messages import Heartbeat
 

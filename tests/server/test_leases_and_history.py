@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import exc, text
 
 from segue.model.ids import NodeId
+from segue.server.facts import Report
 from segue.server.history import Entry, Kind
 from segue.server.leases import LEASE_S
 from segue.server.sql import SqlStore
-from segue.server.store import Report
 from segue.testing.server import SYSTEM, Bench, HeldClock, bundle_of
 from segue.wire.messages import Heartbeat
 

@@ -14,10 +14,10 @@ from segue.model.ids import NodeId
 from segue.release.bundle import content_hash
 from segue.server.admission import ask_permit, return_permit
 from segue.server.bundles import BundleFolder
+from segue.server.facts import Granted, Held, NotYet, Report
 from segue.server.memory import MemoryStore
 from segue.server.publication import publish
 from segue.server.sql import SqlStore
-from segue.server.store import Granted, Held, NotYet, Report
 from segue.testing.server import SYSTEM, HeldClock, bundle_of
 from segue.wire.messages import Heartbeat, PermitRequest, PermitReturnRequest
 

@@ -15,9 +15,9 @@ from segue.release.bundle import content_hash
 from segue.server import measures
 from segue.server.app import create_app
 from segue.server.bundles import BundleFolder
+from segue.server.facts import Picture
 from segue.server.memory import MemoryStore
 from segue.server.metrics import Metrics
-from segue.server.store import Picture
 from segue.testing.server import SYSTEM, Bench, bundle_of
 from segue.wire.hand import ActionRequest
 from segue.wire.messages import Heartbeat, UpgradeRow, UsageRow

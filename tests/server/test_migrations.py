@@ -13,10 +13,10 @@ from alembic.runtime.migration import MigrationContext
 
 from segue.errors import OperatorError
 from segue.model.ids import NodeId, SystemName
+from segue.server.facts import Report
 from segue.server.history import Kind
 from segue.server.schema import Base
 from segue.server.sql import SqlStore
-from segue.server.store import Report
 from segue.testing.postgresql import Postgresql
 from segue.wire.messages import Heartbeat
 

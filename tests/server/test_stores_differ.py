@@ -9,8 +9,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from segue.model.clock import Clock
 from segue.model.ids import Version
+from segue.server.facts import NotYet
 from segue.server.memory import MemoryStore
-from segue.server.store import NotYet, Store, welcome
+from segue.server.store import Store, welcome
 from segue.testing.stores import store_agreement
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.release.bundle import manifest_of
 from segue.server.admission import ask_permit, return_permit
+from segue.server.facts import Granted, Held, NotYet, Release, Report
 from segue.server.memory import MemoryStore
-from segue.server.store import Granted, Held, NotYet, Release, Report
 from segue.testing.server import HeldClock, bundle_of
 from segue.wire.messages import Heartbeat, PermitRequest, PermitReturnRequest
 

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.schedule import NodeDecides
 from segue.server.decisions import NO_ANSWERS, Answers, Rollouts, rules_of
+from segue.server.facts import Ask, Granted, Held, NodeRecord, NotYet, Permit, Picture, Verdict
 from segue.server.hearing import check_request
 from segue.server.refusals import ConflictError, NotThereError
-from segue.server.store import Ask, Granted, Held, NodeRecord, NotYet, Permit, Picture, Store, Verdict
+from segue.server.store import Store
 from segue.wire.messages import PermitRequest, PermitReturnRequest
 
 #: Nodes that ask again within a second, of those that wait: with more, each asks less often.

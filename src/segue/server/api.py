@@ -18,13 +18,14 @@ from segue.model.clock import Clock
 from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN, ContentHash, NodeId, SystemName
 from segue.server.admission import ask_permit, return_permit
 from segue.server.bundles import Bundles
+from segue.server.facts import Granted, Held, NotYet, Report
 from segue.server.hearing import check_report
 from segue.server.heartbeats import Heartbeats
 from segue.server.node_orders import OrdersForNodes
 from segue.server.publication import notice_of, publish
 from segue.server.refusals import NotThereError
 from segue.server.status import fleet_row, status_of
-from segue.server.store import Granted, Held, NotYet, Report, Store
+from segue.server.store import Store
 from segue.server.webhooks import Webhooks
 from segue.wire.messages import (
     Alive,

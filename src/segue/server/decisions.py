@@ -16,8 +16,8 @@ from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
 from segue.release.manifest import Manifest
 from segue.schedule import STALE_S, Decision, Refusal, Rules, decide, halted
+from segue.server.facts import Ask, NodeRecord, Permit, Picture, Release
 from segue.server.refusals import ConflictError
-from segue.server.store import Ask, NodeRecord, Permit, Picture, Release
 
 #: Seconds after which a request that was not repeated is forgotten. A node that waits asks every few seconds;
 #: one that was given up would else stand first in the queue for ever, and nobody behind it could go.

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from segue.model.hand import Action
 from segue.model.ids import NodeId, Version
+from segue.server.facts import Permit, Release
 from segue.server.history import Entry, Kind
-from segue.server.store import Permit, Release
 from segue.wire.messages import Heartbeat
 
 

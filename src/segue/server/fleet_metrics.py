@@ -19,7 +19,7 @@ from segue.release.manifest import Manifest
 from segue.schedule import STALE_S
 from segue.server import measures
 from segue.server.decisions import LAPSE_S, Rollouts, rules_of
-from segue.server.store import Permit, Picture, UsageSum
+from segue.server.facts import Permit, Picture, UsageSum
 
 #: Stands for whatever no release, and nobody of ours, has.
 OTHER: Final = "(other)"

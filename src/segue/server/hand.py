@@ -9,13 +9,13 @@ from segue.errors import OperatorError
 from segue.model.hand import Action, Deed, Hand
 from segue.model.ids import ClassName, NodeId, Version
 from segue.schedule import STALE_S
+from segue.server.facts import Picture
 from segue.server.node_deeds import force, forget, retry, skip
 from segue.server.order import Judged, Order
 from segue.server.refusals import ConflictError, NotThereError, unknown_system
 from segue.server.retirement import check_unused
 from segue.server.rollouts import gates, is_silent, rollouts, touching
 from segue.server.situation import away, mixed, run_verb, since
-from segue.server.store import Picture
 from segue.server.words import named
 from segue.wire.hand import ActionRequest
 

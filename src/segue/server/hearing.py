@@ -5,8 +5,8 @@ Who is refused goes on serving its callers, and tries again: nothing here is abo
 
 from segue.model.ids import SystemName, Version
 from segue.schedule import STALE_S
+from segue.server.facts import NodeRecord
 from segue.server.refusals import ConflictError
-from segue.server.store import NodeRecord
 from segue.wire.messages import AgentRow
 
 #: An agent that missed so many of its reports is silent, if that is longer than `STALE_S`.

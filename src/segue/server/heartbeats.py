@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from segue.errors import PeerError
-from segue.server.store import Greet, Heard, Report, Store, welcome
+from segue.server.facts import Heard, Report
+from segue.server.store import Greet, Store, welcome
 
 #: Heartbeats in one transaction: who decides about a system waits for it, in SQLite.
 BATCH_LIMIT = 500

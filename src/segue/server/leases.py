@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from segue.model.ids import NodeId
-from segue.server.store import Permit
+from segue.server.facts import Permit
 
 #: A permit lapses when its node was not heard of for so long. Several heartbeats of a fleet that reports every 30
 #: seconds fit into it. Less would call a node lost whose upgrade server was started anew.

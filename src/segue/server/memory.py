@@ -13,18 +13,12 @@ from segue.model.hand import Action, Deed
 from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
 from segue.server.entries import acted, granted, heard, lease_of, published, returned, shortened
-from segue.server.history import PASSING, Entry
-from segue.server.leases import changed_leases
-from segue.server.store import (
+from segue.server.facts import (
     Ask,
     CallerSum,
-    Close,
-    Deeds,
     Granted,
-    Greet,
     Heard,
     Held,
-    Judge,
     NodeRecord,
     NotYet,
     Permit,
@@ -37,8 +31,10 @@ from segue.server.store import (
     ended,
     forgotten,
     present,
-    welcome,
 )
+from segue.server.history import PASSING, Entry
+from segue.server.leases import changed_leases
+from segue.server.store import Close, Deeds, Greet, Judge, welcome
 from segue.wire.messages import UsageRow
 
 #: (node's version, caller's version, caller, method, answered by, from a node, outcome)

@@ -24,8 +24,8 @@ from segue.errors import PeerError
 from segue.model.ids import SystemName
 from segue.model.metric import Metric, MetricKind, buckets
 from segue.server import measures
+from segue.server.facts import Picture, UsageSum
 from segue.server.fleet_metrics import Numbers, numbers_of
-from segue.server.store import Picture, UsageSum
 from segue.wire.messages import Refusal
 
 #: Between two looks at the database, however many ask: a look reads whole fleets.

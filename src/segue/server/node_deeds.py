@@ -6,12 +6,12 @@ Each returns the release that it is about, if it is about one, and the words; an
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, Version
 from segue.schedule import STALE_S
+from segue.server.facts import NodeRecord, Picture
 from segue.server.order import Order
 from segue.server.refusals import ConflictError, NotThereError
 from segue.server.rollouts import is_silent, next_release, touching
 from segue.server.situation import held_by, since
 from segue.server.status import waiting
-from segue.server.store import NodeRecord, Picture
 from segue.server.words import moment
 
 

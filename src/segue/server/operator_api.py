@@ -11,13 +11,14 @@ from fastapi import APIRouter, Query
 from segue.model.hand import Action, Deed
 from segue.model.ids import NAME_PATTERN, NodeId
 from segue.server.api import LimitedRoute, NodeName, System, responses_of
+from segue.server.facts import Picture
 from segue.server.hand import judge
 from segue.server.happened import page_of
 from segue.server.node_orders import OrdersForNodes
 from segue.server.order import Judged, Order
 from segue.server.refusals import unknown_system
 from segue.server.status import node_of
-from segue.server.store import Picture, Store
+from segue.server.store import Store
 from segue.server.summary import summary_of
 from segue.server.webhooks import Webhooks
 from segue.wire.hand import ActionAnswer, ActionRequest, HistoryPage, NodeDetail

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from segue.model.hand import Action
-from segue.server.store import CallerSum
+from segue.server.facts import CallerSum
 from segue.wire.hand import ActionRequest
 
 

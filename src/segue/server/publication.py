@@ -8,8 +8,9 @@ from segue.errors import TrustError
 from segue.model.ids import ContentHash
 from segue.release.bundle import manifest_of
 from segue.server.bundles import Bundles
+from segue.server.facts import Release
 from segue.server.refusals import HistoryError
-from segue.server.store import Release, Store
+from segue.server.store import Store
 from segue.wire.messages import ReleaseNotice
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from segue.model.ids import Version
+from segue.server.facts import CallerSum, Picture
 from segue.server.refusals import ConflictError
-from segue.server.store import CallerSum, Picture
 from segue.server.words import moment, named
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
 from segue.server.decisions import manifest_in
-from segue.server.store import NodeRecord, Permit, Picture, Release
+from segue.server.facts import NodeRecord, Permit, Picture, Release
 
 #: With fewer nodes that are through, how long one takes says nothing of how long the others will.
 _PACE_NODES = 2

@@ -8,7 +8,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.columns import Big, Document, Name, UtcTime, Words
-from segue.server.store import Ask, Permit, Release
+from segue.server.facts import Ask, Permit, Release
 
 
 class Base(DeclarativeBase):

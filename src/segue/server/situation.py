@@ -6,7 +6,7 @@ from datetime import datetime
 
 from segue.model.hand import Action
 from segue.model.ids import NodeId
-from segue.server.store import Permit, Picture
+from segue.server.facts import Permit, Picture
 from segue.server.words import counted, moment, named
 
 

@@ -13,6 +13,20 @@ from segue.model.hand import Action
 from segue.model.ids import NodeId, SystemName, Version
 from segue.server.databases import Database
 from segue.server.entries import granted, lease_of, published, returned, shortened
+from segue.server.facts import (
+    CallerSum,
+    Granted,
+    Heard,
+    Held,
+    NotYet,
+    Permit,
+    Picture,
+    Release,
+    Report,
+    UsageSum,
+    Verdict,
+    present,
+)
 from segue.server.history import Entry
 from segue.server.leases import changed_leases
 from segue.server.postgresql import PostgresqlDatabase
@@ -23,25 +37,7 @@ from segue.server.sql_nodes import SqlNodes, upsert
 from segue.server.sql_rollouts import SqlRollouts, history_of
 from segue.server.sql_usage import callers_of, usage_of
 from segue.server.sqlite import SqliteDatabase
-from segue.server.store import (
-    CallerSum,
-    Close,
-    Deeds,
-    Granted,
-    Greet,
-    Heard,
-    Held,
-    Judge,
-    NotYet,
-    Permit,
-    Picture,
-    Release,
-    Report,
-    UsageSum,
-    Verdict,
-    present,
-    welcome,
-)
+from segue.server.store import Close, Deeds, Greet, Judge, welcome
 
 #: One of all servers looks after the database so often.
 TEND_EVERY_S = 5.0

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from segue.model.hand import Action, Deed
 from segue.model.ids import NodeId, SystemName
 from segue.server.entries import acted, returned
+from segue.server.facts import Permit, ended, forgotten
 from segue.server.history import Entry
 from segue.server.schema import ActionRow, AskRow, PermitRow
-from segue.server.store import Permit, ended, forgotten
 
 
 def actions_of(session: Session, system: SystemName) -> tuple[Action, ...]:

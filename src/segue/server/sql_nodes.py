@@ -15,11 +15,12 @@ from segue.model.ids import NodeId, SystemName, Version
 from segue.server.columns import as_utc
 from segue.server.databases import Insert
 from segue.server.entries import heard
+from segue.server.facts import BULKY, Heard, NodeRecord, Report, brief, is_present
 from segue.server.history import Entry
 from segue.server.kept import Kept, Stamp
 from segue.server.schema import Base, CallsRow, DetailsRow, NodeRow, ReleaseRow, table_of
 from segue.server.sql_actions import end_permit, forgotten_at
-from segue.server.store import BULKY, Greet, Heard, NodeRecord, Report, brief, is_present, welcome
+from segue.server.store import Greet, welcome
 from segue.wire.messages import Heartbeat
 
 _NODES = table_of(NodeRow)

@@ -9,9 +9,9 @@ from sqlalchemy import literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from segue.model.ids import NodeId, SystemName, Version
+from segue.server.facts import Ask, NodeRecord, Permit, Picture, Release
 from segue.server.kept import Kept, Stamp
 from segue.server.schema import AskRow, PermitRow, ReleaseRow, table_of
-from segue.server.store import Ask, NodeRecord, Permit, Picture, Release
 
 _PERMITS = table_of(PermitRow)
 _ASKS = table_of(AskRow)

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
+from segue.server.facts import CallerSum, UsageSum
 from segue.server.schema import CallsRow, table_of
-from segue.server.store import CallerSum, UsageSum
 
 _CALLS = table_of(CallsRow).c
 _KIND = (

@@ -9,9 +9,9 @@ from segue.model.ids import NodeId, Version
 from segue.model.usage import AnsweredBy
 from segue.schedule import STALE_S
 from segue.server.decisions import NO_ANSWERS, Answers, decisions, facts_of
+from segue.server.facts import NodeRecord, Picture, UsageSum
 from segue.server.publication import notice_of
 from segue.server.refusals import NotThereError
-from segue.server.store import NodeRecord, Picture, UsageSum
 from segue.wire.hand import NodeDetail
 from segue.wire.messages import Condition, FleetNodeRow, FleetRow, NodeStatus, PermitStatus, SystemStatus, UsageStatus
 

@@ -1,290 +1,27 @@
-"""The upgrade database as a port: the facts it keeps, and the few things that are asked of it.
+"""The upgrade database as a port: the few things that are asked of it.
 
 What the facts mean is decided elsewhere (`admission`, `publication`, `status`). A store promises only
 that each of its methods happens whole or not at all, and one after the other.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 
-from segue.model.hand import Action, Deed
-from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
-from segue.model.usage import AnsweredBy
+from segue.model.hand import Action
+from segue.model.ids import NodeId, SystemName, Version
+from segue.server.facts import (
+    CallerSum,
+    Heard,
+    NodeRecord,
+    Permit,
+    Picture,
+    Release,
+    Report,
+    UsageSum,
+    Verdict,
+)
 from segue.server.history import Entry
-from segue.wire.messages import Heartbeat, UsageRow
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """A release as it was published.
-
-    Attributes:
-        system: whose history it belongs to, as its manifest says.
-        version: its place in that history.
-        sha256: of the bundle's bytes.
-        size_bytes: of the bundle.
-        description: the author's words.
-        published_at: UTC.
-        manifest: the manifest as JSON, so that what it says of schedules is known without the bundle.
-    """
-
-    system: SystemName
-    version: Version
-    sha256: ContentHash
-    size_bytes: int
-    description: str
-    published_at: datetime
-    manifest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeRecord:
-    """A node as it was last heard of.
-
-    Attributes:
-        id: unique in its system.
-        version: what it runs: as it said, or later as the permit that it returned says.
-        said: its last heartbeat, without the usage.
-        last_seen: when the heartbeat came (UTC).
-    """
-
-    id: NodeId
-    version: Version
-    said: Heartbeat
-    last_seen: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permit:
-    """The leave for one node to go away for one upgrade, through one release or several; times are UTC.
-
-    Attributes:
-        id: unique in the database.
-        node: who holds it, or held it.
-        class_name: what the node runs.
-        from_version: what the node ran when it asked.
-        to_version: where the upgrade leads.
-        granted_at: since when the node may be away.
-        returned_at: when it was back; None while it may be away.
-        failure: why the node is not upgraded; None while away, or if it is.
-        final: True if the node will not try this release again after its failure.
-        failed_version: the release that the node failed by; None if it did not, or could not tell.
-        lapsed_at: when the lease ended, as the node was silent for so long; None if it is kept alive.
-    """
-
-    id: str
-    node: NodeId
-    class_name: ClassName
-    from_version: Version
-    to_version: Version
-    granted_at: datetime
-    returned_at: datetime | None = None
-    failure: str | None = None
-    final: bool = False
-    failed_version: Version | None = None
-    lapsed_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """A node waits for a permit; times are UTC.
-
-    Attributes:
-        node: who waits.
-        class_name: what it runs.
-        from_version: the version it would leave.
-        to_version: the version it would go to, if it may go so far.
-        asked_at: when it first asked to leave that version.
-        last_asked_at: when it last did.
-        avoided: versions that it does not stop at; known only while it asks.
-        holds: `{version: what its release says, on the node, against going there now}`; None but while it asks, and
-            from a node that does not say.
-        agreed: versions to which its release's own function has just let it go; known only while it asks.
-    """
-
-    node: NodeId
-    class_name: ClassName
-    from_version: Version
-    to_version: Version
-    asked_at: datetime
-    last_asked_at: datetime
-    avoided: tuple[Version, ...] = ()
-    holds: Mapping[int, str] | None = None
-    agreed: tuple[Version, ...] = ()
-
-    def after(self, before: "Ask | None") -> "Ask":
-        """Return this ask with the time of the first one, if `before` asked to leave the same version.
-
-        Another release that was published since, and can be reached too, does not cost a node its place.
-        """
-        if before and before.from_version == self.from_version:
-            return replace(self, asked_at=before.asked_at)
-        return self
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageSum:
-    """Calls that one node answered, summed over its processes.
-
-    Attributes:
-        node: who answered.
-        node_version: what it ran.
-        caller_version: what the caller spoke.
-        caller: the caller's own name, the node's id or the host that the calls came from.
-        method: the method's path.
-        answered_by: the kind of object that answered.
-        from_node: whether the caller was a node.
-        outcome: the name of the gRPC status that the caller got.
-        count: how many.
-        last_at: when the node reported the last of them (UTC).
-    """
-
-    node: NodeId
-    node_version: Version
-    caller_version: Version
-    caller: str
-    method: str
-    answered_by: AnsweredBy
-    from_node: bool
-    outcome: str
-    count: int
-    last_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallerSum:
-    """Calls of one caller in one version, summed over all that answered.
-
-    Attributes:
-        caller_version: what the caller spoke.
-        caller: the caller's own name, the node's id or the host that the calls came from.
-        from_node: whether the caller was a node.
-        count: how many.
-        last_at: when the last of them was reported (UTC).
-    """
-
-    caller_version: Version
-    caller: str
-    from_node: bool
-    count: int
-    last_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a node says of itself in one heartbeat.
-
-    Attributes:
-        system: where the node belongs.
-        node: who speaks.
-        said: all that it says, without the usage; None if it is what it said before.
-        tag: what the last answer called that; None if the node says all.
-        usage: counts of this node's calls that grew.
-    """
-
-    system: SystemName
-    node: NodeId
-    said: Heartbeat | None = None
-    tag: str | None = None
-    usage: tuple[UsageRow, ...] = ()
-
-    def __post_init__(self) -> None:
-        assert (self.said is None) != (self.tag is None), f"node {self.node} says all, or by a tag that nothing changed"
-        assert self.said is None or not self.said.usage, f"the usage of node {self.node} is told beside what it says"
-
-    @classmethod
-    def of(cls, system: SystemName, node: NodeId, said: Heartbeat) -> "Report":
-        """Take apart a heartbeat that says all."""
-        return cls(system=system, node=node, said=said.model_copy(update={"usage": ()}), usage=said.usage)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """What became of a report.
-
-    Attributes:
-        newest: the newest version of the system, 0 if none.
-        tag: what the database calls that which the node said; None if it must say all: a `tag` was not known.
-    """
-
-    newest: Version
-    tag: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A system as the database knows it at one moment; two are equal if they show the same at different moments.
-
-    Attributes:
-        system: which.
-        at: the moment, by the database's clock (UTC). Within a transaction that decides, it tells the order of these.
-        releases: its history, oldest first.
-        nodes: by id.
-        permits: oldest first.
-        asks: of the nodes that wait, oldest first; one per node.
-        actions: what operators did, oldest first.
-    """
-
-    system: SystemName
-    at: datetime = field(compare=False)
-    releases: tuple[Release, ...] = ()
-    nodes: tuple[NodeRecord, ...] = ()
-    permits: tuple[Permit, ...] = ()
-    asks: tuple[Ask, ...] = ()
-    actions: tuple[Action, ...] = ()
-
-    @property
-    def is_known(self) -> bool:
-        """Say whether anything was ever published for this system, or heard from it."""
-        return bool(self.releases or self.nodes)
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The node may go away; the store keeps the permit and forgets that the node asked."""
-
-    permit: Permit
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The node holds this permit already; the store keeps where it leads to now, and nothing else changes."""
-
-    permit: Permit
-
-
-@dataclass(frozen=True, slots=True)
-class NotYet:
-    """The node must wait; the store remembers that it asks, and since when: `ask.after(earlier one)`.
-
-    It is to ask again in `retry_after_s` seconds. `decides` is the release whose own function it is to ask before, with
-    the system in view; None if something else holds it.
-    """
-
-    ask: Ask
-    reason: str
-    retry_after_s: float = 1.0
-    decides: tuple[Version, Picture] | None = None
-
-    @property
-    def kept(self) -> Ask:
-        """Return of the request what is kept: not what holds only for the moment."""
-        return replace(self.ask, avoided=(), holds=None, agreed=())
-
-
-#: What of a heartbeat is for people: decisions do without it, and it is the larger part.
-BULKY = ("failure_details", "upgrades", "progress")
-
-
-def brief(said: Heartbeat) -> Heartbeat:
-    """Return what decisions need of what a node said: of its upgrades only those that failed in their probation."""
-    failed = tuple(row for row in said.upgrades if row.probation_failed)
-    return said.model_copy(update={"failure_details": "", "upgrades": failed, "progress": None})
-
-
-Verdict: TypeAlias = Granted | Held | NotYet
 
 #: Reads a system and says what becomes of a request, at the moment of the picture. It is pure, and called inside the
 #: transaction. What it raises undoes all.
@@ -306,27 +43,6 @@ def welcome(
 ) -> str | None:
     """Take whatever a node says."""
     return None
-
-
-def ended(permit: Permit, why: str, at: datetime) -> Permit:
-    """Return a permit as it is kept when its node is not there any more to return it."""
-    return replace(permit, returned_at=at, failure=why)
-
-
-def is_present(node: NodeRecord, forgotten_at: Mapping[NodeId, datetime]) -> bool:
-    """Say whether a node is of its system: an operator has not forgotten it, or it has spoken since."""
-    return node.id not in forgotten_at or node.last_seen > forgotten_at[node.id]
-
-
-def present(nodes: Iterable[NodeRecord], actions: Iterable[Action]) -> tuple[NodeRecord, ...]:
-    """Leave out the nodes that an operator had forgotten and that have not spoken since; of `actions`, all count."""
-    forgotten_at = {action.node: action.at for action in actions if action.deed is Deed.FORGET and action.node}
-    return tuple(node for node in nodes if is_present(node, forgotten_at))
-
-
-def forgotten(held: Permit, action: Action) -> Permit:
-    """Return the permit of a node that is forgotten as it is kept: the node may come back, and try again."""
-    return replace(held, returned_at=action.at, failure=f"the node was forgotten by {action.who}")
 
 
 class Store(Protocol):

@@ -9,9 +9,9 @@ from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId
 from segue.schedule import STALE_S
 from segue.server.decisions import NO_ANSWERS, Answers, Rollouts, decisions
+from segue.server.facts import CallerSum, NodeRecord, Picture
 from segue.server.rollouts import is_silent, rollouts
 from segue.server.status import FREE_TO_GO
-from segue.server.store import CallerSum, NodeRecord, Picture
 from segue.wire.summary import (
     AttributeSummary,
     CallerSummary,

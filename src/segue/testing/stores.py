@@ -20,8 +20,9 @@ from hypothesis.strategies import SearchStrategy
 from segue.model.clock import Clock
 from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
+from segue.server.facts import Ask, Granted, Held, NotYet, Permit, Picture, Release, Report, Verdict
 from segue.server.memory import MemoryStore
-from segue.server.store import Ask, Granted, Held, Judge, NotYet, Permit, Picture, Release, Report, Store, Verdict
+from segue.server.store import Judge, Store
 from segue.wire.messages import AMOUNT_LIMIT, DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
 
 OpenStore: TypeAlias = Callable[[Clock], AbstractContextManager[Store]]
