@@ -200,7 +200,7 @@ async def test_a_node_waits_while_its_release_says_no_and_the_status_says_why(ru
         async def beat() -> str | None:
             said = Heartbeat(
                 class_name="BlockNode", version=1, address="h:1", phase="waiting",
-                holds={int(version): text for version, text in executor.asking.holds.items()},
+                holds={int(version): text for version, text in executor.permits.asking.holds.items()},
             )  # fmt: skip
             await bench.server.heartbeat(bench.system, N1, said)
             return (await bench.server.status(bench.system)).nodes[0].waits_for

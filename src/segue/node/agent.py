@@ -7,8 +7,6 @@ version, and goes on from its journal after a crash, with the processes that are
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import replace
-from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
@@ -17,7 +15,6 @@ from segue.errors import OperatorError, PeerError, SegueError
 from segue.journey import Phase
 from segue.model.clock import Clock
 from segue.model.ids import Version
-from segue.node.backoff import Backoff
 from segue.node.execute import Executor
 from segue.node.folders import Folders, Identity
 from segue.node.handover import mode_of
@@ -30,10 +27,9 @@ from segue.node.orders import Done, Order, Orders, Refused, Restart, Retry
 from segue.node.placement import Placement
 from segue.node.plan import HandOver, HandOverMode
 from segue.node.processes import Processes
-from segue.node.reports import Condition, Reports, agent_row, heartbeat
+from segue.node.report_loop import ReportLoop
 from segue.node.retirement import Retirement
 from segue.node.settings import NodeSettings
-from segue.node.speaking import Speaking
 from segue.node.supervisor import Supervisor
 from segue.node.told import Told
 from segue.node.tracing import Traces
@@ -64,8 +60,6 @@ _MAY_BE_LONG = frozenset({Phase.FETCHING, Phase.WARMING, Phase.RETURNING, Phase.
 #: So often in a row a node at rest tries to serve before it looks whether a release, or an order, may help.
 _TRIES = 3
 _NOBODY = Supervisor()
-#: Between two reports at least, however much callers claim.
-_REPORT_GAP_S = 0.1
 
 
 class Agent:
@@ -99,8 +93,6 @@ class Agent:
         self._server = server
         self._clock = clock
         self._journal = Journal(folders.journal)
-        self._reports = Reports(folders.usage)
-        self._speaking = Speaking(server, settings.system, settings.node_id)
         try:
             self._at, _ = journey.fold(self._journal.events)
         except journey.UnexpectedEventError as error:
@@ -122,9 +114,18 @@ class Agent:
         #: The restart that is under way, if somebody waits for it.
         self._under_order: Order | None = None
         self._upkeep = Upkeep(
-            folders=folders, clock=clock, keep_old_s=settings.keep_old_s, changed=lambda: self._report_now.set()
+            folders=folders, clock=clock, keep_old_s=settings.keep_old_s, changed=lambda: self._reports.soon()
         )
-        self._report_now = asyncio.Event()
+        self._reports = ReportLoop(
+            settings=settings,
+            folders=folders,
+            server=server,
+            clock=clock,
+            metrics=self._metrics,
+            news=self._news,
+            where=lambda: self._at,
+            hear=self._hear,
+        )
 
     async def run(self) -> None:
         """Be the node's agent until cancelled; then the application's processes are ended, too.
@@ -173,7 +174,7 @@ class Agent:
         await processes.adopt()
         if not processes.running and not processes.leaving:
             check_free(self._settings.addresses)
-        tasks.create_task(self._report(executor, processes))
+        tasks.create_task(self._reports.run(executor, processes, self._upkeep))
         tasks.create_task(self._upkeep.run())
         if self._at.phase is Phase.NEW:
             logger.info("waiting for a release of system %s", self._settings.system)
@@ -189,7 +190,7 @@ class Agent:
                 await self._record(event)
                 if isinstance(event, journey.FirstStartFailed) and event.final:
                     with suppress(SegueError):  # whoever watches the fleet hears why this node does not come
-                        await self._report_once(executor, processes)
+                        await self._reports.once(executor, processes, self._upkeep)
                     raise OperatorError(f"node {self._settings.node_id} cannot start: {event.reason}")
                 break
             else:
@@ -223,7 +224,7 @@ class Agent:
         logger.info("%s (%s)", log_words(self._at), type(event).__name__)
         self._supervisor.status(log_words(self._at))
         if self._at.phase not in _IN_PAUSE:
-            self._report_now.set()
+            self._reports.soon()
         if before.phase.is_restart and not self._at.phase.is_restart:
             self._answer_order(event)
         if isinstance(event, journey.Committed | journey.FirstStarted):
@@ -319,73 +320,6 @@ class Agent:
                 self._orders.answer(self._under_order, Refused(reason=self._at.failure or "it was not restarted"))
         self._under_order = None
 
-    async def _report(self, executor: Executor, processes: Processes) -> None:
-        """Report to the upgrade server, now and then and whenever something happened."""
-        reachable, refused, backoff = True, False, Backoff(_REPORT_GAP_S)
-        while True:
-            gap_s = _REPORT_GAP_S
-            try:
-                await self._report_once(executor, processes)
-                reachable, refused = True, False
-                self._metrics.reported(answered=True)
-                backoff.reset()
-            except OperatorError as error:  # its numbers change, so it is said once
-                self._metrics.reported(answered=False)
-                if not refused:
-                    logger.error("the upgrade server does not take this node's reports, and is asked again: %s", error)
-                refused = True
-            except SegueError as error:
-                self._metrics.reported(answered=False)
-                if reachable:
-                    logger.warning("cannot report to the upgrade server, and tries on: %s", error)
-                reachable = False
-                if isinstance(error, PeerError):  # however much there is to tell, it is not asked again at once
-                    gap_s = backoff.after_failure(error.retry_after_s)
-            await asyncio.sleep(gap_s)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.poll_s):
-                    await self._report_now.wait()
-            self._report_now.clear()
-
-    async def _report_once(self, executor: Executor, processes: Processes) -> None:
-        gathered = await self._reports.gather((*processes.leaving, *processes.running.values()))
-        at, generation = self._at, self._at.generation
-        # Or the next, which is on its probation.
-        serving = processes.running.get(generation) or processes.running.get(generation + 1)
-        if processes.trouble:  # it passes, so it is in no journal
-            at = replace(at, failure=processes.trouble, failure_details="")
-        condition = self._condition(executor, processes)
-        self._metrics.reports(condition, gathered.reports)
-        message = heartbeat(
-            self._settings,
-            at,
-            pid=serving.pid if serving else None,
-            process_reports=gathered.reports,
-            condition=condition,
-            agent=agent_row(self._folders.agent, self._settings.poll_s),
-        )
-        reply = await self._speaking.send(message)
-        self._reports.arrived(gathered)
-        if gathered.more:
-            self._report_now.set()
-        self._hear(reply)
-
-    def _condition(self, executor: Executor, processes: Processes) -> Condition:
-        """Say how the node is, beside where it is."""
-        at, retry_in_s = self._at, self._news.retry_in_s
-        given_up = at.gave_up
-        return Condition(
-            hand_over=mode_of(self._settings.hand_over).value,
-            progress=executor.transforms.progress,
-            attempts=at.failures,
-            attempts_limit=self._settings.retries + 1,
-            retry_at=self._clock.now() + timedelta(seconds=retry_in_s) if retry_in_s and not given_up else None,
-            waits_for_operator=given_up,
-            crashes=processes.crashes,
-            disk=self._upkeep.disk,
-            holds=executor.asking.holds if at.phase is Phase.WAITING else {},
-        )
-
     def _watch(self, host: HostProcess, tasks: asyncio.TaskGroup) -> None:
         """Have a process listened to for as long as it lives."""
         tasks.create_task(self._listen_to(host))
@@ -396,7 +330,7 @@ class Agent:
         with suppress(PeerError):
             while True:
                 claims = await host.claims(claims)
-                self._report_now.set()
+                self._reports.soon()
         await host.ended()
         if self._processes:
             self._processes.forget(host)

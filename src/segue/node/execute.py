@@ -7,32 +7,30 @@ looks at what is already there.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_never
 
 from segue import journey
-from segue.errors import OperatorError, PeerError, ReleaseError, SegueError, TrustError
+from segue.errors import ReleaseError, TrustError
 from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.model.release import Announcement
 from segue.node.asking import Asking
-from segue.node.backoff import Backoff, jittered
 from segue.node.control import HostGoneError, details_of, reason_of
 from segue.node.folders import Folders
 from segue.node.hosts import HostProcess
 from segue.node.news import News
+from segue.node.permits import Learn, Permits
 from segue.node.placement import Placement
 from segue.node.processes import FAILURES, Processes
-from segue.node.reports import agent_row
 from segue.node.requirements import install_requirements
 from segue.node.settings import NodeSettings
 from segue.node.transforms import Transforms
 from segue.release.bundle import content_hash, unpack
 from segue.release.durable import sync_path
 from segue.wire.client import UpgradeServer
-from segue.wire.messages import PermitAnswer, PermitRequest
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +67,7 @@ class Executor:
         placement: Placement,
         processes: Processes,
         news: News,
-        learn: Callable[[journey.Journey], Awaitable[journey.Event | None]],
+        learn: Learn,
         clock: Clock,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,14 +76,20 @@ class Executor:
         self._placement = placement
         self._server = server
         self._processes = processes
-        self._news = news
-        self._learn = learn
         self._clock = clock
         self._steady = steady
         #: In steady seconds, when this agent closed the object, and when it gave the port to which generation.
         self._quiet_since: float | None = None
         self._serving_since: tuple[int, float] | None = None
-        self.asking = Asking(placement, settings.node_id)
+        self.permits = Permits(
+            settings=settings,
+            folders=folders,
+            server=server,
+            asking=Asking(placement, settings.node_id),
+            processes=processes,
+            news=news,
+            learn=learn,
+        )
         self.transforms = Transforms(settings=settings, folders=folders, placement=placement)
 
     async def run(self, command: journey.Command, at: journey.Journey) -> journey.Event:
@@ -103,7 +107,7 @@ class Executor:
             case journey.InstallFuture(release=release):
                 return await self._install_future(release, at)
             case journey.AskPermit():
-                return await self._ask_permit(command, at)
+                return await self.permits.ask(command, at)
             case journey.Warm():
                 return await self._warm(at)
             case journey.Quiesce():
@@ -121,7 +125,7 @@ class Executor:
             case journey.Commit(from_version=from_version, through=through):
                 return self._commit(from_version, through)
             case journey.ReturnPermit():
-                return await self._return_permit(command)
+                return await self.permits.give_back(command)
             case _:
                 assert_never(command)
 
@@ -202,67 +206,6 @@ class Executor:
         if release.version not in await host.answers():  # what an earlier installation kept has missed calls since
             self._folders.discard(self._folders.future(release.version))
         return await host.install(self._placement.future(release))
-
-    async def _ask_permit(self, command: journey.AskPermit, at: journey.Journey) -> journey.Event:
-        said, backoff = "", Backoff(self._settings.poll_s)
-        while True:
-            event = await self._learn(at) or await self._lost(at)
-            if event:
-                return event
-            reason, retry_after_s = "", self._settings.poll_s
-            try:
-                answer = await self._permit_answer(command, at)
-                if answer.permit is not None:
-                    to_version = Version(answer.to_version or command.to_version)
-                    return journey.PermitGranted(permit=answer.permit, to_version=to_version)
-                reason, retry_after_s = answer.reason, jittered(answer.retry_after_s)
-                backoff.reset()
-            except PeerError as error:
-                reason, retry_after_s = str(error), backoff.after_failure(error.retry_after_s)
-            except SegueError as error:
-                reason, retry_after_s = str(error), jittered(retry_after_s)
-            if reason != said:
-                logger.info("no permit yet: %s", reason)
-                said = reason
-            await self._news.wait(retry_after_s)
-
-    async def _permit_answer(self, command: journey.AskPermit, at: journey.Journey) -> PermitAnswer:
-        """Ask for a permit, with what releases on the way say to it; those that are to see the fleet are asked then."""
-        settings, host = self._settings, self._processes.running.get(at.generation)
-        holds = await self.asking.ask(host, at)
-        request = PermitRequest(
-            class_name=settings.class_name,
-            from_version=command.from_version,
-            to_version=command.to_version,
-            avoided=command.avoided,
-            agent=agent_row(self._folders.agent, settings.poll_s),
-            holds={int(version): text for version, text in holds.items()},
-        )
-        answer = await self._server.ask_permit(settings.system, settings.node_id, request)
-        if answer.decides is None:
-            self.asking.is_held_by_rules()
-        elif await self.asking.agrees(host, at, answer.decides):
-            request = request.model_copy(update={"agreed": (answer.decides.version,)})
-            answer = await self._server.ask_permit(settings.system, settings.node_id, request)
-        self.asking.log()
-        return answer
-
-    async def _lost(self, at: journey.Journey) -> journey.FutureLost | None:
-        """Bring a process back that died while it waited, and say if it does not answer all that it did.
-
-        A node that stays down waits on: the upgrade may be what brings it back.
-        """
-        host = await self._processes.bring_back(at, tries=1)
-        try:
-            answered = await host.answers() if host is not None else frozenset()
-        except PeerError:
-            host = None
-        for future in at.futures if host is not None else ():
-            version = future.release.version
-            if version not in answered:
-                reason = f"version {version} could not be installed again; see the log"
-                return journey.FutureLost(reason=reason, version=version)
-        return None
 
     async def _warm(self, at: journey.Journey) -> journey.Event:
         try:
@@ -391,29 +334,6 @@ class Executor:
         for version in through:
             self._folders.discard(self._folders.future(version))
         return journey.Committed()
-
-    async def _return_permit(self, command: journey.ReturnPermit) -> journey.Event:
-        backoff = Backoff(self._settings.poll_s)
-        while True:
-            try:
-                await self._server.return_permit(
-                    self._settings.system,
-                    self._settings.node_id,
-                    command.permit,
-                    command.failure,
-                    final=command.final,
-                    failed_version=command.failed_version,
-                )
-                return journey.PermitReturned()
-            except PeerError as error:
-                logger.warning("the permit is not returned yet: %s", error)
-                await asyncio.sleep(backoff.after_failure(error.retry_after_s))
-            except OperatorError as error:  # a server that knows no such permit needs none back
-                logger.error("the permit cannot be returned: %s", error)
-                return journey.PermitReturned()
-
-    async def _pause(self, about_s: float) -> None:
-        await asyncio.sleep(jittered(about_s))
 
     def _is_last(self, at: journey.Journey) -> bool:
         """Say whether a failure now is one more than the node tries by itself."""
