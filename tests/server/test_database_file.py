@@ -104,9 +104,9 @@ def test_the_database_itself_holds_one_open_permit_per_node(tmp_path: Path) -> N
 
     with closing(SqlStore(tmp_path / "database.sqlite")) as store:
         store.hear([REPORT])
-        store.admit(SYSTEM, lambda _: grant("p1"))
+        store.admit(SYSTEM, lambda _: [grant("p1")])
         with pytest.raises(Exception, match="UNIQUE constraint failed"):
-            store.admit(SYSTEM, lambda _: grant("p2"))
+            store.admit(SYSTEM, lambda _: [grant("p2")])
         assert [permit.id for permit in store.picture_of(SYSTEM).permits] == ["p1"]
 
 

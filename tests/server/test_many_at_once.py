@@ -153,9 +153,9 @@ def test_the_test_can_fail(tmp_path: Path) -> None:
             self.read = threading.Barrier(len(NODES))
 
         def admit(self, system, judge):  # type: ignore[no-untyped-def]
-            verdict = judge(self.picture_of(system))
+            verdicts = judge(self.picture_of(system))
             self.read.wait()
-            return super().admit(system, lambda _: verdict)
+            return super().admit(system, lambda _: verdicts)
 
     store = Torn()
     fill(store, tmp_path / "bundles")

@@ -10,9 +10,9 @@ from segue.model.fleet import Answer
 from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.release.bundle import manifest_of
-from segue.server.admission import judge
 from segue.server.decisions import Answers, Rollouts
 from segue.server.facts import Ask, Granted, NodeRecord, NotYet, Permit, Picture, Release
+from segue.server.judging import judge
 from segue.server.status import waiting
 from segue.testing.server import bundle_of
 from segue.wire.messages import DiskRow, Heartbeat

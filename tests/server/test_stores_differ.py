@@ -11,7 +11,7 @@ from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.server.facts import NotYet
 from segue.server.memory import MemoryStore
-from segue.server.store import Store, welcome
+from segue.server.store import Close, Store, welcome
 from segue.testing.stores import store_agreement
 
 
@@ -88,20 +88,22 @@ class ForgetsSince(MemoryStore):
     """Takes the last time that a node asked for the first."""
 
     def admit(self, system, judge):  # type: ignore[no-untyped-def]
-        verdict = judge(self.picture_of(system))
-        if isinstance(verdict, NotYet):
-            self._system(system).asks.pop(verdict.ask.node, None)
-        return super().admit(system, lambda _: verdict)
+        verdicts = judge(self.picture_of(system))
+        for verdict in verdicts:
+            if isinstance(verdict, NotYet):
+                self._system(system).asks.pop(verdict.ask.node, None)
+        return super().admit(system, lambda _: verdicts)
 
 
 class ReturnsTwice(MemoryStore):
     """Lets the last return of a permit count."""
 
-    def give_back(self, system, node, permit, close):  # type: ignore[no-untyped-def]
+    def give_back(self, system, returns):  # type: ignore[no-untyped-def]
         permits = self._system(system).permits
-        if permit in permits:
-            permits[permit] = replace(permits[permit], returned_at=None)
-        return super().give_back(system, node, permit, close)
+        for back in returns:
+            if back.permit in permits:
+                permits[back.permit] = replace(permits[back.permit], returned_at=None)
+        return super().give_back(system, returns)
 
 
 class LeavesGaps(MemoryStore):
@@ -117,8 +119,11 @@ class LeavesGaps(MemoryStore):
 class ForgetsFinal(MemoryStore):
     """Takes every failure for one that passes."""
 
-    def give_back(self, system, node, permit, close):  # type: ignore[no-untyped-def]
-        return super().give_back(system, node, permit, lambda held, now: replace(close(held, now), final=False))
+    def give_back(self, system, returns):  # type: ignore[no-untyped-def]
+        def passing(close: Close) -> Close:
+            return lambda held, now: replace(close(held, now), final=False)
+
+        return super().give_back(system, [replace(back, close=passing(back.close)) for back in returns])
 
 
 @pytest.mark.timeout(90)

@@ -1,27 +1,27 @@
 """The HTTP interface: which request leads to what, and what is answered.
 
 Handlers are plain functions, which FastAPI runs in a pool of threads: the store they wait for is not async. Those for
-heartbeats are async: see `heartbeats`.
+heartbeats and permits are async: see `together`.
 """
 
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Annotated, Any, TypeAlias
-from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.concurrency import run_in_threadpool
 
 from segue.model.clock import Clock
 from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN, ContentHash, NodeId, SystemName
-from segue.server.admission import ask_permit, return_permit
 from segue.server.bundles import Bundles
 from segue.server.facts import Granted, Held, NotYet, Report
 from segue.server.hearing import check_report
 from segue.server.heartbeats import Heartbeats
 from segue.server.node_orders import OrdersForNodes
+from segue.server.permits import Permits
 from segue.server.publication import notice_of, publish
 from segue.server.refusals import NotThereError
 from segue.server.status import fleet_row, status_of
@@ -119,6 +119,7 @@ class Endpoints:
         self._bundles = bundles
         self._orders = orders
         self._heartbeats = Heartbeats(store, check_report)
+        self._permits = Permits(store, webhooks.of)
         #: There is one time, the database's: another server's may differ from this one's.
         self._clock: Clock = store
 
@@ -175,13 +176,13 @@ class Endpoints:
             newest=heard.newest, oldest=orders.oldest, retry=retry, tag=heard.tag, full=heard.tag is None
         )
 
-    def ask_for_permit(self, system: System, node: NodeName, request: PermitRequest) -> PermitAnswer:
+    async def ask_for_permit(self, system: System, node: NodeName, request: PermitRequest) -> PermitAnswer:
         """Ask whether a node may go away for its upgrade now, and how far.
 
         It may ask to go through several releases at once: the answer says how far the schedules let it go now.
         Answered with 200 both when it is granted and when it is not yet. Asking again gets the same permit.
         """
-        verdict = ask_permit(self._store, system, node, request, permit=uuid4().hex, answers=self._webhooks.of(system))
+        verdict = await self._permits.ask(system, node, request)
         match verdict:
             case Granted(permit):
                 reason = "granted"
@@ -190,16 +191,16 @@ class Endpoints:
             case NotYet(reason=reason, retry_after_s=retry_after_s, decides=None):
                 return PermitAnswer(permit=None, reason=reason, retry_after_s=retry_after_s)
             case NotYet(reason=reason, retry_after_s=retry_after_s, decides=(version, picture)):
-                view = fleet_row(picture, version, self._clock.now())
+                view = await run_in_threadpool(fleet_row, picture, version, picture.at)
                 return PermitAnswer(permit=None, reason=reason, retry_after_s=retry_after_s, decides=view)
         return PermitAnswer(permit=permit.id, reason=reason, retry_after_s=0, to_version=permit.to_version)
 
-    def return_a_permit(self, system: System, node: NodeName, permit: PermitId, how: PermitReturnRequest) -> None:
+    async def return_a_permit(self, system: System, node: NodeName, permit: PermitId, how: PermitReturnRequest) -> None:
         """Tell that a node is back, upgraded or not. May be repeated: the first return counts.
 
         A canary's failure stops the other nodes only if it is final.
         """
-        return_permit(self._store, system, node, permit, how)
+        await self._permits.give_back(system, node, permit, how)
 
     def show_status(self, system: System) -> SystemStatus:
         """Show a system at this moment: releases, nodes, permits, calls."""

@@ -5,7 +5,7 @@ that holds it up ends its way there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Protocol
@@ -15,13 +15,9 @@ from segue.model.fleet import Answer, Fleet, NodeFact
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
 from segue.release.manifest import Manifest
-from segue.schedule import STALE_S, Decision, Refusal, Rules, decide, halted
+from segue.schedule import Decision, Refusal, Rules, decide, halted
 from segue.server.facts import Ask, NodeRecord, Permit, Picture, Release
 from segue.server.refusals import ConflictError
-
-#: Seconds after which a request that was not repeated is forgotten. A node that waits asks every few seconds;
-#: one that was given up would else stand first in the queue for ever, and nobody behind it could go.
-LAPSE_S = STALE_S
 
 #: The fact by which a schedule's `healthy` knows what a node may still write to its disk.
 DISK_FACT = "disk_free_bytes"
@@ -63,7 +59,7 @@ class Rollouts:
             if _is_failure_of(permit, Version(target))
         )
 
-    def decisions(self, now: datetime, ask: Ask | None = None) -> Iterator[tuple[Version, Decision]]:
+    def decisions(self, now: datetime, asking: Iterable[Ask] = ()) -> Iterator[tuple[Version, Decision]]:
         """Decide for each release that nodes of the class ask to go through, the oldest first.
 
         A node that must wait for one release is left out of the decisions on later ones: it cannot go there now, so it
@@ -72,9 +68,9 @@ class Rollouts:
 
         Args:
             now: UTC; requests that have lapsed by then are left out, and those of nodes that have moved on.
-            ask: a request that is being made at `now`.
+            asking: requests that are being made at `now`, of nodes of the class.
         """
-        asks = self._live(now, ask)
+        asks = self._live(now, asking)
         if not asks:
             return
         lowest = min(waiting.from_version for waiting in asks.values())
@@ -121,19 +117,19 @@ class Rollouts:
         is_to_stop_there = not (target in self._failed or target in self._hand.aborted or skipped)
         return not is_to_stop_there and any(target < later <= ask.to_version for later in self._touching)
 
-    def _live(self, now: datetime, ask: Ask | None) -> dict[NodeId, Ask]:
+    def _live(self, now: datetime, asking: Iterable[Ask]) -> dict[NodeId, Ask]:
         """Return the requests that make sense now: the node is of the class, and has not moved on since."""
         asks = {}
         for waiting in self._picture.asks:
             node = self._nodes.get(waiting.node)
             if (
                 node is not None
-                and abs(now - waiting.last_asked_at) < timedelta(seconds=LAPSE_S)
+                and waiting.counts_at(now)
                 and node.version == waiting.from_version
                 and node.said.class_name == waiting.class_name == self._class_name
             ):
                 asks[waiting.node] = waiting
-        if ask is not None:
+        for ask in asking:
             asks[ask.node] = ask.after(asks.get(ask.node))
         return asks
 
@@ -211,7 +207,6 @@ def decisions(
     picture: Picture,
     class_name: ClassName,
     now: datetime,
-    ask: Ask | None = None,
     *,
     answers: Answers = NO_ANSWERS,
 ) -> Iterator[tuple[Version, Decision]]:
@@ -221,10 +216,9 @@ def decisions(
         picture: the system.
         class_name: the class that is decided on.
         now: UTC.
-        ask: a request that is being made at `now`.
         answers: what webhooks say.
     """
-    return Rollouts(picture, class_name, answers).decisions(now, ask)
+    return Rollouts(picture, class_name, answers).decisions(now)
 
 
 def rules_of(release: Release, class_name: ClassName) -> Rules | None:

@@ -8,7 +8,12 @@ from typing import TypeAlias
 from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
+from segue.schedule import STALE_S
 from segue.wire.messages import Heartbeat, UsageRow
+
+#: Seconds after which a request is forgotten that was to be repeated at once; one that was to be repeated later is good
+#: for as much longer. One that was given up would else stand first in the queue for ever, and hold all behind it.
+LAPSE_S = STALE_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,7 @@ class Ask:
         to_version: the version it would go to, if it may go so far.
         asked_at: when it first asked to leave that version.
         last_asked_at: when it last did.
+        good_for_s: for how many seconds from then it counts: longer than until it is to be repeated.
         avoided: versions that it does not stop at; known only while it asks.
         holds: `{version: what its release says, on the node, against going there now}`; None but while it asks, and
             from a node that does not say.
@@ -105,6 +111,7 @@ class Ask:
     to_version: Version
     asked_at: datetime
     last_asked_at: datetime
+    good_for_s: float = LAPSE_S
     avoided: tuple[Version, ...] = ()
     holds: Mapping[int, str] | None = None
     agreed: tuple[Version, ...] = ()
@@ -117,6 +124,10 @@ class Ask:
         if before and before.from_version == self.from_version:
             return replace(self, asked_at=before.asked_at)
         return self
+
+    def counts_at(self, now: datetime) -> bool:
+        """Say whether the node still waits: it has repeated its request in time, or has time left to."""
+        return abs((now - self.last_asked_at).total_seconds()) < self.good_for_s  # a clock that was put back is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ published has it: classes and versions that none has are `OTHER`, and so are pha
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Final, TypeAlias
 
@@ -18,7 +18,7 @@ from segue.model.metric import Metric
 from segue.release.manifest import Manifest
 from segue.schedule import STALE_S
 from segue.server import measures
-from segue.server.decisions import LAPSE_S, Rollouts, rules_of
+from segue.server.decisions import Rollouts, rules_of
 from segue.server.facts import Permit, Picture, UsageSum
 
 #: Stands for whatever no release, and nobody of ours, has.
@@ -128,8 +128,7 @@ class _Measured:
         return counts
 
     def _waiting(self) -> Iterator[NodeId]:
-        lapse = timedelta(seconds=LAPSE_S)
-        return (ask.node for ask in self._picture.asks if self._now - ask.last_asked_at < lapse)
+        return (ask.node for ask in self._picture.asks if ask.counts_at(self._now))
 
     def _granted(self) -> Values:
         counts: Counter[Labels] = Counter({(self._picture.system, name): 0 for name in self._classes})

@@ -12,15 +12,12 @@ from segue.model.clock import Clock, SystemClock
 from segue.model.hand import Action, Deed
 from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
-from segue.server.entries import acted, granted, heard, lease_of, published, returned, shortened
+from segue.server.entries import acted, heard, lease_of, published, returned
 from segue.server.facts import (
     Ask,
     CallerSum,
-    Granted,
     Heard,
-    Held,
     NodeRecord,
-    NotYet,
     Permit,
     Picture,
     Release,
@@ -34,7 +31,8 @@ from segue.server.facts import (
 )
 from segue.server.history import PASSING, Entry
 from segue.server.leases import changed_leases
-from segue.server.store import Close, Deeds, Greet, Judge, welcome
+from segue.server.store import Back, Deeds, Greet, Judge, welcome
+from segue.server.verdicts import outcome_of
 from segue.wire.messages import UsageRow
 
 #: (node's version, caller's version, caller, method, answered by, from a node, outcome)
@@ -144,43 +142,42 @@ class MemoryStore:
             known.permits[held.id] = ended(held, why, at)
             known.record([returned(known.permits[held.id])])
 
-    def admit(self, system: SystemName, judge: Judge) -> Verdict:
+    def admit(self, system: SystemName, judge: Judge) -> Sequence[Verdict | Exception]:
         """Let `judge` decide over the system as it is, and keep what it decides."""
         with self._lock:
             known = self._system(system)
             picture, changed = self._settled(system)
-            verdict = judge(picture)
+            verdicts = judge(picture)
             self._keep_leases(known, changed, picture.at)
-            match verdict:
-                case Granted(permit):
-                    known.permits[permit.id] = permit
-                    known.asks.pop(permit.node, None)
-                    known.record([granted(permit)])
-                case NotYet(ask):
-                    known.asks[ask.node] = verdict.kept.after(known.asks.get(ask.node))
-                case Held(permit):
-                    before = known.permits[permit.id]
-                    known.permits[permit.id] = replace(before, to_version=permit.to_version)
-                    if before.to_version != permit.to_version:
-                        known.record([shortened(known.permits[permit.id], before.to_version, picture.at)])
-            return verdict
+            became = outcome_of(picture, verdicts)
+            for permit in (*became.granted.values(), *became.shortened.values()):
+                known.permits[permit.id] = permit
+            for node, ask in became.asks.items():
+                known.asks.pop(node, None)
+                if ask is not None:
+                    known.asks[node] = ask
+            known.record(became.entries)
+            return verdicts
 
-    def give_back(self, system: SystemName, node: NodeId, permit: str, close: Close) -> bool:
-        """Close the permit of `node` with this id; one that is closed stays as it is."""
+    def give_back(self, system: SystemName, returns: Sequence[Back]) -> tuple[bool, ...]:
+        """Close permits; one that is closed stays as it is."""
         with self._lock:
-            known = self._system(system)
-            held = known.permits.get(permit)
-            if held is None or held.node != node:
-                return False
-            if held.returned_at is None:
-                closed = known.permits[permit] = close(held, self.now())
-                if closed.failure is None:
-                    before = known.nodes[node]
-                    known.nodes[node] = replace(before, version=max(before.version, held.to_version))
-                    if known.nodes[node].version != before.said.version:
-                        known.tags.pop(node, None)
-                known.record([returned(closed)])
-            return True
+            known, at = self._system(system), self.now()
+            return tuple(self._give_back(known, back, at) for back in returns)
+
+    def _give_back(self, known: _System, back: Back, at: datetime) -> bool:
+        held = known.permits.get(back.permit)
+        if held is None or held.node != back.node:
+            return False
+        if held.returned_at is None:
+            closed = known.permits[held.id] = back.close(held, at)
+            if closed.failure is None:
+                before = known.nodes[held.node]
+                known.nodes[held.node] = replace(before, version=max(before.version, held.to_version))
+                if known.nodes[held.node].version != before.said.version:
+                    known.tags.pop(held.node, None)
+            known.record([returned(closed)])
+        return True
 
     def picture_of(self, system: SystemName) -> Picture:
         """Return all that is known of `system`, but for calls."""

@@ -141,6 +141,7 @@ class AskRow(Base):
     to_version: Mapped[int]
     asked_at: Mapped[datetime]
     last_asked_at: Mapped[datetime]
+    good_for_s: Mapped[float] = mapped_column(server_default=text("15"))
     __table_args__ = (ForeignKeyConstraint(["system", "node"], ["nodes.system", "nodes.id"]),)
 
     def fact(self) -> Ask:
@@ -152,6 +153,7 @@ class AskRow(Base):
             to_version=Version(self.to_version),
             asked_at=self.asked_at,
             last_asked_at=self.last_asked_at,
+            good_for_s=self.good_for_s,
         )
 
 

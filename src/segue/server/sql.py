@@ -12,13 +12,10 @@ from segue.model.clock import Clock
 from segue.model.hand import Action
 from segue.model.ids import NodeId, SystemName, Version
 from segue.server.databases import Database
-from segue.server.entries import granted, lease_of, published, returned, shortened
+from segue.server.entries import lease_of, published, returned
 from segue.server.facts import (
     CallerSum,
-    Granted,
     Heard,
-    Held,
-    NotYet,
     Permit,
     Picture,
     Release,
@@ -30,14 +27,16 @@ from segue.server.facts import (
 from segue.server.history import Entry
 from segue.server.leases import changed_leases
 from segue.server.postgresql import PostgresqlDatabase
-from segue.server.schema import AskRow, ChoreRow, NodeRow, PermitRow, ReleaseRow
+from segue.server.schema import ChoreRow, PermitRow, ReleaseRow
 from segue.server.sql_actions import actions_of, keep_action
 from segue.server.sql_history import forget_before, read_history, record
-from segue.server.sql_nodes import SqlNodes, upsert
+from segue.server.sql_nodes import SqlNodes
+from segue.server.sql_permits import close_permits, keep_outcome
 from segue.server.sql_rollouts import SqlRollouts, history_of
 from segue.server.sql_usage import callers_of, usage_of
 from segue.server.sqlite import SqliteDatabase
-from segue.server.store import Close, Deeds, Greet, Judge, welcome
+from segue.server.store import Back, Deeds, Greet, Judge, welcome
+from segue.server.verdicts import outcome_of
 
 #: One of all servers looks after the database so often.
 TEND_EVERY_S = 5.0
@@ -99,47 +98,22 @@ class SqlStore:
                 self.record(session, system, new)
             return heard
 
-    def admit(self, system: SystemName, judge: Judge) -> Verdict:
+    def admit(self, system: SystemName, judge: Judge) -> Sequence[Verdict | Exception]:
         """Let `judge` decide over the system as it is, and keep what it decides, in one transaction."""
         with self.database.deciding(system) as session:
             picture, entries = self._settled(session, system)
-            verdict = judge(picture)
-            match verdict:
-                case Granted(permit):
-                    session.add(PermitRow(system=system, **asdict(permit)))
-                    if before := session.get(AskRow, (system, permit.node)):
-                        session.delete(before)
-                    entries.append(granted(permit))
-                case NotYet(ask):
-                    before = session.get(AskRow, (system, ask.node))
-                    kept = asdict(verdict.kept.after(before.fact() if before else None))
-                    del kept["avoided"], kept["holds"], kept["agreed"]
-                    upsert(session, self.database.insert, AskRow, [{"system": system, **kept}])
-                case Held(permit):
-                    row = session.get_one(PermitRow, (system, permit.id))
-                    if row.to_version != permit.to_version:
-                        entries.append(shortened(permit, Version(row.to_version), picture.at))
-                        row.to_version = permit.to_version
-            session.flush()
-            self.record(session, system, entries)
-            return verdict
+            verdicts = judge(picture)
+            became = outcome_of(picture, verdicts)
+            keep_outcome(session, self.database.insert, system, became)
+            self.record(session, system, [*entries, *became.entries])
+            return verdicts
 
-    def give_back(self, system: SystemName, node: NodeId, permit: str, close: Close) -> bool:
-        """Close the permit of `node` with this id; one that is closed stays as it is."""
+    def give_back(self, system: SystemName, returns: Sequence[Back]) -> tuple[bool, ...]:
+        """Close permits, in one transaction; one that is closed stays as it is."""
         with self.database.deciding(system) as session:
-            row = session.get(PermitRow, (system, permit))
-            if row is None or row.node != node:
-                return False
-            if row.returned_at is None:
-                closed = close(row.fact(), self._now(session))
-                row.returned_at, row.failure, row.final = closed.returned_at, closed.failure, closed.final
-                row.failed_version = closed.failed_version
-                if closed.failure is None:
-                    known = session.get_one(NodeRow, (system, node))
-                    known.version = max(known.version, row.to_version)
-                session.flush()
-                self.record(session, system, [returned(row.fact())])
-            return True
+            known, closed = close_permits(session, system, returns, lambda: self._now(session))
+            self.record(session, system, [returned(permit) for permit in closed])
+            return known
 
     def picture_of(self, system: SystemName) -> Picture:
         """Return all that is known of `system`, but for calls."""

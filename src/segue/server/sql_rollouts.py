@@ -67,7 +67,13 @@ class SqlRollouts:
 
     def _read_asks(self, session: Session, system: SystemName) -> tuple[Ask, ...]:
         of_system = _ASKS.c.system == system
-        stamped = (_raw("asks.asked_at"), _raw("asks.last_asked_at"), _ASKS.c.from_version, _ASKS.c.to_version)
+        stamped = (
+            _raw("asks.asked_at"),
+            _raw("asks.last_asked_at"),
+            _ASKS.c.good_for_s,
+            _ASKS.c.from_version,
+            _ASKS.c.to_version,
+        )
         light = select(_ASKS.c.node, _ASKS.c.class_name, *stamped).where(of_system)
         rows = session.execute(light.order_by(_ASKS.c.asked_at, _ASKS.c.node)).all()
         stamps: list[tuple[NodeId, Stamp]] = [(NodeId(key), tuple(stamp)) for key, *stamp in rows]

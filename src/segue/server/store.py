@@ -5,6 +5,7 @@ that each of its methods happens whole or not at all, and one after the other.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 
@@ -23,9 +24,9 @@ from segue.server.facts import (
 )
 from segue.server.history import Entry
 
-#: Reads a system and says what becomes of a request, at the moment of the picture. It is pure, and called inside the
-#: transaction. What it raises undoes all.
-Judge: TypeAlias = Callable[[Picture], Verdict]
+#: Reads a system and says what becomes of requests, one after the other, at the moment of the picture; an error of one
+#: is that one's alone. It is pure, and called inside the transaction. What it raises undoes all.
+Judge: TypeAlias = Callable[[Picture], Sequence[Verdict | Exception]]
 #: Says what becomes of an open permit at a moment, which is the transaction's.
 Close: TypeAlias = Callable[[Permit, datetime], Permit]
 #: Is shown a system, what was heard of a node (None: nothing), what it says now that is new, and the newest version
@@ -33,6 +34,19 @@ Close: TypeAlias = Callable[[Permit, datetime], Permit]
 Greet: TypeAlias = Callable[[SystemName, NodeRecord | None, NodeRecord, Version], str | None]
 #: Says what becomes of an operator's order, likewise inside the transaction: what it raises undoes all.
 Deeds: TypeAlias = Callable[[Picture], Action]
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """`node` gives back the permit with the id `permit`.
+
+    `close` is shown the open permit and the time, and returns it closed: `returned_at`, `failure`, `final` and
+    `failed_version` are kept.
+    """
+
+    node: NodeId
+    permit: str
+    close: Close
 
 
 def welcome(
@@ -86,34 +100,34 @@ class Store(Protocol):
         """
         ...
 
-    def admit(self, system: SystemName, judge: Judge) -> Verdict:
+    def admit(self, system: SystemName, judge: Judge) -> Sequence[Verdict | Exception]:
         """Let `judge` decide over the system as it is, and keep what it decides, in one transaction.
 
         Args:
             system: which.
-            judge: is shown the whole system, of what nodes said only what is `brief`, and decides about a node that
-                was heard of.
+            judge: is shown the whole system, of what nodes said only what is `brief`, and decides about nodes that
+                were heard of.
+
+        Returns:
+            What `judge` returned.
 
         Raises:
             Exception: whatever `judge` raises.
         """
         ...
 
-    def give_back(self, system: SystemName, node: NodeId, permit: str, close: Close) -> bool:
-        """Close the permit of `node` with this id; one that is closed stays as it is.
+    def give_back(self, system: SystemName, returns: Sequence[Back]) -> tuple[bool, ...]:
+        """Close permits, in one transaction; one that is closed stays as it is.
 
         If there is no failure, the node's version is the permit's `to_version` from now on, unless it has said that
         it carries a newer one.
 
         Args:
-            system: which.
-            node: whose permit.
-            permit: its id.
-            close: is shown the open permit and the time, and returns it closed: `returned_at`, `failure`, `final` and
-                `failed_version` are kept.
+            system: the nodes'.
+            returns: in the order in which they came.
 
         Returns:
-            False if the node has no such permit.
+            Of each, in their order, False if the node has no such permit.
         """
         ...
 

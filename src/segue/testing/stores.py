@@ -7,7 +7,7 @@
 Needs Hypothesis.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.facts import Ask, Granted, Held, NotYet, Permit, Picture, Release, Report, Verdict
 from segue.server.memory import MemoryStore
-from segue.server.store import Judge, Store
+from segue.server.store import Back, Judge, Store
 from segue.wire.messages import AMOUNT_LIMIT, DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
 
 OpenStore: TypeAlias = Callable[[Clock], AbstractContextManager[Store]]
@@ -36,6 +36,8 @@ VERSIONS = st.integers(1, 4).map(Version)
 TIMES = st.integers(0, 3_600_000_000).map(lambda us: START + timedelta(microseconds=us))
 #: How the time goes on from one deed to the next, in microseconds: leases end meanwhile, and a clock may be set back.
 STEPS = st.integers(0, 90_000_000) | st.integers(-5_000_000, 0)
+#: Seconds for which a request counts.
+GOOD_FOR = st.sampled_from([15.0, 16.25, 90.0])
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
 USAGE: SearchStrategy[list[UsageRow]] = st.lists(
@@ -238,32 +240,42 @@ class _StoreAgreement(RuleBasedStateMachine):
             self.heard[system, node] = tags
 
     @precondition(lambda self: self.heard)
-    @rule(data=st.data(), limit=st.integers(0, 2), to_version=VERSIONS, through=st.integers(1, 3), class_name=CLASSES)
-    def ask(self, data: st.DataObject, limit: int, to_version: Version, through: int, class_name: ClassName) -> None:
-        system, node = data.draw(st.sampled_from(sorted(self.heard)))
+    @rule(data=st.data(), limit=st.integers(0, 3), wrong=st.none() | st.integers(0, 3))
+    def ask(self, data: st.DataObject, limit: int, wrong: int | None) -> None:
+        """Several ask at once, some of them twice; one may be refused by an error, which is its own."""
+        heard = data.draw(st.sampled_from(sorted(self.heard)))
+        nodes = st.sampled_from(sorted(node for system, node in self.heard if system == heard[0]))
         self.clock.at += timedelta(seconds=1)
-        ask = Ask(
-            node=node,
-            class_name=class_name,
-            from_version=Version(max(0, to_version - through)),
-            to_version=to_version,
-            asked_at=self.clock.at,
-            last_asked_at=self.clock.at,
+        made = data.draw(
+            st.lists(st.tuples(nodes, VERSIONS, st.integers(1, 3), CLASSES, GOOD_FOR), min_size=1, max_size=4)
         )
+        asks = [
+            Ask(
+                node=node,
+                class_name=class_name,
+                from_version=Version(max(0, to_version - through)),
+                to_version=to_version,
+                asked_at=self.clock.at,
+                last_asked_at=self.clock.at,
+                good_for_s=good_for_s,
+            )
+            for node, to_version, through, class_name, good_for_s in made
+        ]
         shown: list[Picture] = []
-        judge = _at_most(limit, ask, f"p{len(self.granted)}", shown)
-        verdict = self.store.admit(system, judge)
-        assert verdict == self.model.admit(system, judge)
+        judge = _at_most(limit, asks, f"p{len(self.granted)}", wrong, shown)
+        verdicts = self.store.admit(heard[0], judge)
+        assert list(map(_said, verdicts)) == list(map(_said, self.model.admit(heard[0], judge)))
         _compare_shown(*shown)
-        if isinstance(verdict, Granted):
-            self.granted.append((system, node, verdict.permit.id))
+        for verdict in verdicts:
+            if isinstance(verdict, Granted):
+                self.granted.append((heard[0], verdict.permit.node, verdict.permit.id))
 
     @precondition(lambda self: self.heard)
     @rule(data=st.data())
     def ask_a_judge_that_raises(self, data: st.DataObject) -> None:
         system, _node = data.draw(st.sampled_from(sorted(self.heard)))
 
-        def judge(picture: Picture) -> Verdict:
+        def judge(picture: Picture) -> Sequence[Verdict | Exception]:
             raise JudgeFailedError(picture.system)
 
         for store in self.both:
@@ -276,23 +288,30 @@ class _StoreAgreement(RuleBasedStateMachine):
     @precondition(lambda self: self.granted)
     @rule(data=st.data(), failure=st.none() | TEXTS, final=st.booleans(), by=st.none() | VERSIONS)
     def give_back(self, data: st.DataObject, failure: str | None, final: bool, by: Version | None) -> None:
-        system, node, permit = data.draw(st.sampled_from(self.granted))
+        """Several come back at once: some had before, and some have no such permit."""
+        system, _, _ = data.draw(st.sampled_from(self.granted))
+        mine = st.sampled_from([(node, permit) for of, node, permit in self.granted if of == system])
+        some = data.draw(st.lists(mine | st.tuples(NODES, st.just("zz")), min_size=1, max_size=3))
         shown: list[tuple[Permit, datetime]] = []
 
         def close(held: Permit, now: datetime) -> Permit:
             shown.append((held, now))
             return replace(held, returned_at=now, failure=failure, final=final, failed_version=by)
 
-        returned = [store.give_back(system, node, permit, close) for store in self.both]
-        assert returned == [True, True]
-        assert shown in ([], [(held, at) for held, at in shown[:1] if held.returned_at is None] * 2)
+        backs = [Back(node, permit, close) for node, permit in some]
+        wanted = tuple(permit != "zz" for _, permit in some)
+        assert [store.give_back(system, backs) for store in self.both] == [wanted, wanted]
+        half = len(shown) // 2
+        assert shown[:half] == shown[half:]
+        assert all(held.returned_at is None for held, _ in shown)
+        assert len({held.id for held, _ in shown}) == half
 
-    @rule(system=SYSTEMS, node=NODES, permit=st.sampled_from(["p0", "p1", "zz"]))
+    @rule(system=SYSTEMS, node=NODES, permit=st.sampled_from(["p0.0", "p1.0", "zz"]))
     def give_back_anything(self, system: SystemName, node: NodeId, permit: str) -> None:
         def close(held: Permit, now: datetime) -> Permit:
             return replace(held, returned_at=now, failure="x")
 
-        returned = [store.give_back(system, node, permit, close) for store in self.both]
+        returned = [store.give_back(system, [Back(node, permit, close)]) for store in self.both]
         assert returned[0] == returned[1]
 
     @rule(system=SYSTEMS, action=ACTIONS)
@@ -367,27 +386,43 @@ def _compare_shown(found: Picture, wanted: Picture) -> None:
     assert list(found.permits) == matter
 
 
-def _at_most(limit: int, ask: Ask, permit: str, shown: list[Picture]) -> Judge:
-    def judge(picture: Picture) -> Verdict:
+def _at_most(limit: int, asks: Sequence[Ask], permit: str, wrong: int | None, shown: list[Picture]) -> Judge:
+    """Return a judge that lets so many be away; the one that is `wrong`, by its place, is refused by an error."""
+
+    def judge(picture: Picture) -> Sequence[Verdict | Exception]:
         shown.append(picture)
-        away = [held for held in picture.permits if held.returned_at is None]
-        for held in away:
-            if held.node == ask.node:
-                return Held(replace(held, to_version=min(held.to_version, ask.to_version)))
-        if len(away) >= limit:
-            return NotYet(ask, f"{len(away)} away")
-        return Granted(
-            Permit(
-                id=permit,
-                node=ask.node,
-                class_name=ask.class_name,
-                from_version=ask.from_version,
-                to_version=ask.to_version,
-                granted_at=ask.last_asked_at,
-            )
-        )
+        away = {held.node: held for held in picture.permits if held.returned_at is None}
+        verdicts: list[Verdict | Exception] = []
+        for place, ask in enumerate(asks):
+            if place == wrong:
+                verdicts.append(JudgeFailedError(ask.node))
+            elif held := away.get(ask.node):
+                away[ask.node] = replace(held, to_version=min(held.to_version, ask.to_version))
+                verdicts.append(Held(away[ask.node]))
+            elif len(away) >= limit:
+                verdicts.append(NotYet(ask, f"{len(away)} away"))
+            else:
+                away[ask.node] = _permit(ask, f"{permit}.{place}")
+                verdicts.append(Granted(away[ask.node]))
+        return verdicts
 
     return judge
+
+
+def _permit(ask: Ask, permit: str) -> Permit:
+    return Permit(
+        id=permit,
+        node=ask.node,
+        class_name=ask.class_name,
+        from_version=ask.from_version,
+        to_version=ask.to_version,
+        granted_at=ask.last_asked_at,
+    )
+
+
+def _said(verdict: Verdict | Exception) -> object:
+    """Return what is the same of two verdicts that are: two errors are never equal."""
+    return str(verdict) if isinstance(verdict, Exception) else verdict
 
 
 def _check_times(picture: Picture) -> None:
