@@ -1,6 +1,8 @@
 """Budgets: how many nodes may be away at once."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from segue.model.fleet import NodeFact
 from segue.model.ids import NodeId
@@ -11,6 +13,8 @@ from segue.schedule.scene import Scene
 #: The group of the nodes that have not the attribute that makes the groups. Were each of them let off the
 #: budget instead, a misspelt attribute would let a whole fleet go at once.
 NO_GROUP = "(none)"
+
+_Place: TypeAlias = tuple[int, str | None]
 
 
 class Budgets:
@@ -23,15 +27,16 @@ class Budgets:
     def __init__(self, scene: Scene) -> None:
         self._budgets = scene.rules.budgets
         self._silent = scene.silent
-        #: `{(budget, group): nodes that are away}`
-        self._away: dict[tuple[Budget, str | None], set[NodeId]] = {}
-        #: `{(budget, group): why nobody of it may go}`: in a large fleet thousands of nodes hear the same.
-        self._spent: dict[tuple[Budget, str | None], BudgetSpent] = {}
+        #: `{(place of a budget among all, group): nodes that are away}`
+        self._away: dict[_Place, set[NodeId]] = {}
+        #: `{the same: why nobody of it may go}`: in a large fleet thousands of nodes hear the same.
+        self._spent: dict[_Place, BudgetSpent] = {}
         nodes = scene.fleet.nodes.values()
+        served = [fact for fact in nodes if _is_of_the_system(fact)]
         self._limits = {
-            (budget, group): budget.limit_of(count)
-            for budget in self._budgets
-            for group, count in Counter(_group(budget, fact) for fact in nodes if _is_of_the_system(fact)).items()
+            (number, group): budget.limit_of(count)
+            for number, budget in enumerate(self._budgets)
+            for group, count in _counts(budget, served).items()
         }
         for fact in nodes:
             # Callers miss a node that served; one that never did may be a slip of its operator's.
@@ -40,31 +45,37 @@ class Budgets:
 
     def refuse(self, fact: NodeFact) -> BudgetSpent | None:
         """Return the first budget that the node would pass by going; None if it may go."""
-        for budget in self._budgets:
-            place = budget, _group(budget, fact)
+        for number, budget in enumerate(self._budgets):
+            place = number, _group(budget, fact)
+            if place in self._spent:
+                return self._spent[place]
             limit = self._limits.get(place) or budget.limit_of(1)
             if len(self._away.get(place, ())) >= limit:
-                if place not in self._spent:
-                    self._spent[place] = self._reason(budget, place[1], limit)
+                self._spent[place] = self._reason(place, limit)
                 return self._spent[place]
         return None
 
     def take(self, fact: NodeFact) -> None:
         """Count the node as away."""
-        for budget in self._budgets:
-            place = budget, _group(budget, fact)
+        for number, budget in enumerate(self._budgets):
+            place = number, _group(budget, fact)
             self._away.setdefault(place, set()).add(fact.id)
             self._spent.pop(place, None)
 
-    def _reason(self, budget: Budget, group: str | None, limit: int) -> BudgetSpent:
-        away = self._away[budget, group]
+    def _reason(self, place: _Place, limit: int) -> BudgetSpent:
+        away, (number, group) = self._away[place], place
         return BudgetSpent(
             limit=limit,
-            per=budget.per,
+            per=self._budgets[number].per,
             group=group,
             away=tuple(sorted(away)),
             silent=tuple(sorted(away & self._silent)),
         )
+
+
+def _counts(budget: Budget, served: Sequence[NodeFact]) -> Mapping[str | None, int]:
+    """Return how many nodes are in each of a budget's groups."""
+    return {None: len(served)} if budget.per is None else Counter(_group(budget, fact) for fact in served)
 
 
 def _is_of_the_system(fact: NodeFact) -> bool:

@@ -86,9 +86,11 @@ def decide(fleet: Fleet, rules: Rules, now: datetime) -> Decision:
     as_it_is, with_grants = [kind(scene) for kind in SPENT], [kind(scene) for kind in SPENT]
     grants: list[NodeId] = []
     refusals: dict[NodeId, Refusal] = {}
-    for fact in sorted(fleet.requests(), key=lambda fact: not hands.is_forced(fact)):
+    requests = fleet.requests()
+    forced = {fact.id for fact in requests if hands.is_forced(fact)}
+    for fact in sorted(requests, key=lambda fact: fact.id not in forced) if forced else requests:
         reason: Reason | None = presence.refuse(fact)
-        if reason is None and not hands.is_forced(fact):
+        if reason is None and fact.id not in forced:
             reason = hands.refuse(fact) or _refused(standing, fact) or _refused(as_it_is, fact)
             reason = reason or said.behind(grants, _refused(with_grants, fact))
             if reason is None and scene.rules.decides and not fact.agreed:

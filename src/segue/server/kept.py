@@ -28,10 +28,12 @@ class Kept(Generic[Key, Fact]):
                 out, as it is gone.
         """
         kept = self._facts
-        missing = [key for key, stamp in stamps if key not in kept or kept[key][0] != stamp]
+        missing = [key for key, stamp in stamps if (known := kept.get(key)) is None or known[0] != stamp]
+        if not missing and len(stamps) == len(kept):
+            return [kept[key][1] for key, _ in stamps]
         fetched = fetch(missing) if missing else {}
-        facts = {key: found for key, _ in stamps if (found := fetched.get(key) or kept.get(key)) is not None}
-        self._facts = facts
+        gone = set(missing).difference(fetched)
+        self._facts = facts = {key: fetched.get(key) or kept[key] for key, _ in stamps if key not in gone}
         return [fact for _, fact in facts.values()]
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import case, delete, func, literal_column, select, update
+from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from segue.model.ids import NodeId, SystemName, Version
@@ -18,6 +18,7 @@ from segue.server.entries import heard
 from segue.server.facts import BULKY, Heard, NodeRecord, Report, brief, is_present
 from segue.server.history import Entry
 from segue.server.kept import Kept, Stamp
+from segue.server.raw import raw_rows
 from segue.server.schema import Base, CallsRow, DetailsRow, NodeRow, ReleaseRow, table_of
 from segue.server.sql_actions import end_permit, forgotten_at
 from segue.server.store import Greet, welcome
@@ -26,9 +27,6 @@ from segue.wire.messages import Heartbeat
 _NODES = table_of(NodeRow)
 _DETAILS = table_of(DetailsRow)
 _CALLS_COLUMNS = set(table_of(CallsRow).c.keys()) - {"system", "node", "last_at"}
-#: As the driver has it: only what changed is made a time, which takes long for a large fleet.
-_RAW_LAST_SEEN: Any = literal_column("nodes.last_seen")
-
 
 _NONE = Version(0)
 
@@ -113,9 +111,9 @@ class SqlNodes:
 
     def briefly(self, session: Session, system: SystemName) -> tuple[NodeRecord, ...]:
         """Return the nodes by id, with what decisions need of what they said."""
-        light = select(_NODES.c.id, _NODES.c.tag, _NODES.c.version, _RAW_LAST_SEEN)
-        rows = session.execute(light.where(_NODES.c.system == system).order_by(_NODES.c.id)).all()
-        stamps: list[tuple[NodeId, Stamp]] = [(NodeId(node), tuple(stamp)) for node, *stamp in rows]
+        light = select(_NODES.c.id, _NODES.c.tag, _NODES.c.version, _NODES.c.last_seen)
+        rows = raw_rows(session, light.where(_NODES.c.system == system).order_by(_NODES.c.id))
+        stamps: list[tuple[NodeId, Stamp]] = [(row[0], row) for row in rows]
         found = dict(stamps)
         return tuple(self._kept[system].read(stamps, lambda missing: self._records(session, system, missing, found)))
 
@@ -128,15 +126,15 @@ class SqlNodes:
     def _records(
         self, session: Session, system: SystemName, nodes: Sequence[NodeId], stamps: Mapping[NodeId, Stamp]
     ) -> dict[NodeId, tuple[Stamp, NodeRecord]]:
-        unknown = [node for node in nodes if self._said.get((system, node), ("",))[0] != stamps[node][0]]
+        unknown = [node for node in nodes if self._said.get((system, node), ("",))[0] != stamps[node][1]]
         self._read_said(session, system, unknown)
         records: dict[NodeId, tuple[Stamp, NodeRecord]] = {}
         for node in nodes:
-            tag, version, last_seen = stamps[node]
+            _, _, version, last_seen = stamps[node]
             assert isinstance(version, int)
             said = self._said[system, node][1]
             record = NodeRecord(id=node, version=Version(version), said=said, last_seen=_time(last_seen))
-            records[node] = ((tag, version, last_seen), record)
+            records[node] = (stamps[node], record)
         return records
 
     def _read_said(self, session: Session, system: SystemName, nodes: Sequence[NodeId]) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import literal_column, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from segue.model.ids import NodeId, SystemName, Version
 from segue.server.facts import Ask, NodeRecord, Permit, Picture, Release
 from segue.server.kept import Kept, Stamp
+from segue.server.raw import raw_rows
 from segue.server.schema import AskRow, PermitRow, ReleaseRow, table_of
 
 _PERMITS = table_of(PermitRow)
@@ -49,11 +50,11 @@ class SqlRollouts:
 
     def _read_permits(self, session: Session, system: SystemName, lowest: Version) -> tuple[Permit, ...]:
         of_system = _PERMITS.c.system == system
-        light = select(
-            _PERMITS.c.id, _PERMITS.c.to_version, _raw("permits.returned_at"), _raw("permits.lapsed_at")
-        ).where(of_system, or_(_PERMITS.c.to_version > lowest, _PERMITS.c.returned_at.is_(None)))
-        rows = session.execute(light.order_by(_PERMITS.c.granted_at, _PERMITS.c.id)).all()
-        stamps: list[tuple[str, Stamp]] = [(key, tuple(stamp)) for key, *stamp in rows]
+        light = select(_PERMITS.c.id, _PERMITS.c.to_version, _PERMITS.c.returned_at, _PERMITS.c.lapsed_at).where(
+            of_system, or_(_PERMITS.c.to_version > lowest, _PERMITS.c.returned_at.is_(None))
+        )
+        rows = raw_rows(session, light.order_by(_PERMITS.c.granted_at, _PERMITS.c.id))
+        stamps: list[tuple[str, Stamp]] = [(row[0], row) for row in rows]
         found = dict(stamps)
 
         def fetch(missing: Sequence[str]) -> Mapping[str, tuple[Stamp, Permit]]:
@@ -68,15 +69,15 @@ class SqlRollouts:
     def _read_asks(self, session: Session, system: SystemName) -> tuple[Ask, ...]:
         of_system = _ASKS.c.system == system
         stamped = (
-            _raw("asks.asked_at"),
-            _raw("asks.last_asked_at"),
+            _ASKS.c.asked_at,
+            _ASKS.c.last_asked_at,
             _ASKS.c.good_for_s,
             _ASKS.c.from_version,
             _ASKS.c.to_version,
         )
         light = select(_ASKS.c.node, _ASKS.c.class_name, *stamped).where(of_system)
-        rows = session.execute(light.order_by(_ASKS.c.asked_at, _ASKS.c.node)).all()
-        stamps: list[tuple[NodeId, Stamp]] = [(NodeId(key), tuple(stamp)) for key, *stamp in rows]
+        rows = raw_rows(session, light.order_by(_ASKS.c.asked_at, _ASKS.c.node))
+        stamps: list[tuple[NodeId, Stamp]] = [(row[0], row) for row in rows]
         found = dict(stamps)
 
         def fetch(missing: Sequence[NodeId]) -> Mapping[NodeId, tuple[Stamp, Ask]]:
@@ -93,11 +94,6 @@ def history_of(session: Session, system: SystemName) -> tuple[Release, ...]:
     """Return what was published for `system`, oldest first."""
     rows = session.scalars(select(ReleaseRow).where(ReleaseRow.system == system).order_by(ReleaseRow.version))
     return tuple(row.fact() for row in rows)
-
-
-def _raw(column: str) -> Any:
-    """Return a column as the driver has it: to make times of them takes long for a large fleet."""
-    return literal_column(column)
 
 
 def _parts(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
