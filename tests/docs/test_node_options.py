@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from typer.main import get_command
 
-from segue.cli import app
+from segue.cli import app_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "what-happens-when-a-node-upgrades.md").read_text()
 ROW = re.compile(r"^\| `(?P<option>--[a-z-]+)` \| (?P<default>[^|]+) \| (?P<when>[^|]+) \|$", re.MULTILINE)
@@ -14,7 +14,7 @@ ROW = re.compile(r"^\| `(?P<option>--[a-z-]+)` \| (?P<default>[^|]+) \| (?P<when
 
 def options() -> dict[str, Any]:
     """Return the options of `segue node`, by name."""
-    command = cast("Any", get_command(app)).commands["node"]
+    command = cast("Any", get_command(app_of())).commands["node"]
     return {option.opts[0]: option for option in command.params}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from segue.cli import app
+from segue.cli import app_of
 from segue.layer.grpc_channel import labelled_channel
 from segue.local import LocalSettings
 from segue.model.ids import ClassName, SystemName, Version
@@ -89,7 +89,7 @@ def segue() -> Segue:
     """Runs `segue` in this process, in a terminal that is wide enough for every line."""
 
     async def run(*arguments: str) -> str:
-        ended = await asyncio.to_thread(CliRunner().invoke, app, arguments, env={"COLUMNS": "1000"})
+        ended = await asyncio.to_thread(CliRunner().invoke, app_of(), arguments, env={"COLUMNS": "1000"})
         if ended.exception:
             raise ended.exception
         return ended.output
