@@ -15,7 +15,7 @@ from segue.release.bundle import content_hash
 from segue.server import measures
 from segue.server.app import create_app
 from segue.server.bundles import BundleFolder
-from segue.server.facts import Picture
+from segue.server.facts import Picture, Tally
 from segue.server.memory import MemoryStore
 from segue.server.metrics import Metrics
 from segue.testing.server import SYSTEM, Bench, bundle_of
@@ -208,6 +208,11 @@ class Unanswering(MemoryStore):
     """A database that does not answer when it is told so."""
 
     is_away = False
+
+    def tally_of(self, system: SystemName) -> Tally:
+        if self.is_away:
+            raise PeerError("the upgrade database does not answer")
+        return super().tally_of(system)
 
     def picture_of(self, system: SystemName) -> Picture:
         if self.is_away:

@@ -1,5 +1,6 @@
 """A metric as it is told of: its name, its kind and its labels. Who measures it, and how, is elsewhere."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -49,5 +50,5 @@ def buckets(seconds: Sequence[float], limits_s: Sequence[float] = LONG_BUCKETS_S
         seconds: what was measured.
         limits_s: the limits, the smallest first.
     """
-    counted = [(str(limit), sum(one <= limit for one in seconds)) for limit in limits_s]
-    return [*counted, ("+Inf", len(seconds))]
+    ordered = sorted(seconds)
+    return [*((str(limit), bisect_right(ordered, limit)) for limit in limits_s), ("+Inf", len(ordered))]

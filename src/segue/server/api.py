@@ -137,7 +137,7 @@ class Endpoints:
     def list_releases(self, system: System) -> list[ReleaseNotice]:
         """List what was published for a system, oldest first."""
         history = self._store.history_of(system)
-        if not history and not self._store.picture_of(system).is_known:
+        if not history and not self._store.glance_at(system).is_known:
             raise _unknown_system(system)
         return [notice_of(release) for release in history]
 

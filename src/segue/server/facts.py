@@ -247,6 +247,46 @@ class Picture:
         return bool(self.releases or self.nodes)
 
 
+#: Of each upgrade that a node tells of, its pause and its transform, in milliseconds.
+Times: TypeAlias = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallKind:
+    """What calls are told apart by where only their numbers count.
+
+    Attributes:
+        caller_version: what the callers spoke.
+        from_node: whether the callers were nodes.
+        answered_by: the kind of object that answered.
+        outcome: the name of the gRPC status that the callers got.
+    """
+
+    caller_version: Version
+    from_node: bool
+    answered_by: AnsweredBy
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """A system in numbers, as far as they are not in the picture that decisions see.
+
+    Attributes:
+        picture: that picture: of what nodes said only what is `brief`, without permits that are long closed.
+        granted: `{class: permits that nodes of it ever got}`
+        returned: `{(class, whether the node was upgraded): permits that came back}`
+        calls: `{kind: calls that nodes answered}`
+        upgrades: `{node: times of its upgrades}`, of nodes that tell of any.
+    """
+
+    picture: Picture
+    granted: Mapping[ClassName, int]
+    returned: Mapping[tuple[ClassName, bool], int]
+    calls: Mapping[CallKind, int]
+    upgrades: Mapping[NodeId, Times]
+
+
 @dataclass(frozen=True, slots=True)
 class Granted:
     """The node may go away; the store keeps the permit and forgets that the node asked."""
@@ -288,6 +328,11 @@ def brief(said: Heartbeat) -> Heartbeat:
     """Return what decisions need of what a node said: of its upgrades only those that failed in their probation."""
     failed = tuple(row for row in said.upgrades if row.probation_failed)
     return said.model_copy(update={"failure_details": "", "upgrades": failed, "progress": None})
+
+
+def everywhere(nodes: Iterable[NodeRecord]) -> Version:
+    """Return the version that every node has got to that ever served: no decision needs closed permits up to there."""
+    return min((node.version for node in nodes if node.version), default=Version(0))
 
 
 Verdict: TypeAlias = Granted | Held | NotYet

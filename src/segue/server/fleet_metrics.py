@@ -19,7 +19,7 @@ from segue.release.manifest import Manifest
 from segue.schedule import STALE_S
 from segue.server import measures
 from segue.server.decisions import Rollouts, rules_of
-from segue.server.facts import Permit, Picture, UsageSum
+from segue.server.facts import Tally
 
 #: Stands for whatever no release, and nobody of ours, has.
 OTHER: Final = "(other)"
@@ -44,30 +44,30 @@ class Numbers:
     seconds: Mapping[Metric, Mapping[Labels, Sequence[float]]]
 
 
-def numbers_of(picture: Picture, usage: Iterable[UsageSum], now: datetime) -> Numbers:
+def numbers_of(tally: Tally, now: datetime) -> Numbers:
     """Measure one system; nothing of one that has no release, as anybody may make up its name.
 
     Args:
-        picture: the system.
-        usage: the calls that its nodes answered.
+        tally: the system.
         now: UTC.
     """
-    if not picture.releases:
+    if not tally.picture.releases:
         return Numbers(values={}, seconds={})
-    return _Measured(picture, now).numbers(usage)
+    return _Measured(tally, now).numbers()
 
 
 class _Measured:
     """One system while it is measured."""
 
-    def __init__(self, picture: Picture, now: datetime) -> None:
-        self._picture = picture
+    def __init__(self, tally: Tally, now: datetime) -> None:
+        self._tally = tally
+        self._picture = picture = tally.picture
         self._now = now
         self._classes = sorted({name for release in picture.releases for name in _classes_of(release.manifest)})
         self._class_of = {node.id: self._known_class(node.said.class_name) for node in picture.nodes}
         self._open = [permit for permit in picture.permits if permit.returned_at is None]
 
-    def numbers(self, usage: Iterable[UsageSum]) -> Numbers:
+    def numbers(self) -> Numbers:
         system, nodes, newest = self._picture.system, self._picture.nodes, len(self._picture.releases)
         values: dict[Metric, Values] = {
             measures.RELEASES: {(system,): newest},
@@ -86,7 +86,7 @@ class _Measured:
             measures.PERMIT_AGE: self._oldest((permit.node, permit.granted_at) for permit in self._open),
             measures.GRANTED: self._granted(),
             measures.RETURNED: self._returned(),
-            measures.CALLS: self._calls(usage),
+            measures.CALLS: self._calls(),
         }
         return Numbers(values=values, seconds=self._upgrades())
 
@@ -132,36 +132,38 @@ class _Measured:
 
     def _granted(self) -> Values:
         counts: Counter[Labels] = Counter({(self._picture.system, name): 0 for name in self._classes})
-        counts.update(self._label(permit) for permit in self._picture.permits)
+        for name, count in self._tally.granted.items():
+            counts[self._picture.system, self._known_class(name)] += count
         return counts
 
     def _returned(self) -> Values:
-        outcomes = ("upgraded", "failed")
+        outcomes = {True: "upgraded", False: "failed"}
         counts: Counter[Labels] = Counter(
-            {(self._picture.system, name, outcome): 0 for name in self._classes for outcome in outcomes}
+            {(self._picture.system, name, outcome): 0 for name in self._classes for outcome in outcomes.values()}
         )
-        for permit in self._picture.permits:
-            if permit.returned_at is not None:
-                counts[(*self._label(permit), outcomes[permit.failure is not None])] += 1
+        for (name, upgraded), count in self._tally.returned.items():
+            counts[self._picture.system, self._known_class(name), outcomes[upgraded]] += count
         return counts
 
-    def _calls(self, usage: Iterable[UsageSum]) -> Values:
+    def _calls(self) -> Values:
         counts: Counter[Labels] = Counter()
-        for row in usage:
-            who = "node" if row.from_node else "client"
-            outcome = _OK if row.outcome == "OK" else _ERROR
-            version = self._known_version(row.caller_version)
-            counts[self._picture.system, version, who, row.answered_by, outcome] += row.count
+        for kind, count in self._tally.calls.items():
+            who = "node" if kind.from_node else "client"
+            outcome = _OK if kind.outcome == "OK" else _ERROR
+            version = self._known_version(kind.caller_version)
+            counts[self._picture.system, version, who, kind.answered_by, outcome] += count
         return counts
 
     def _upgrades(self) -> dict[Metric, Mapping[Labels, Sequence[float]]]:
         pauses: defaultdict[Labels, list[float]] = defaultdict(list)
         transforms: defaultdict[Labels, list[float]] = defaultdict(list)
-        for node in self._picture.nodes:
-            labels = (self._picture.system, self._class_of[node.id])
-            for row in node.said.upgrades:
-                pauses[labels].append(row.pause_ms / 1000)
-                transforms[labels].append(row.transform_ms / 1000)
+        for node, times in self._tally.upgrades.items():
+            if node not in self._class_of:
+                continue  # an operator has forgotten it
+            labels = (self._picture.system, self._class_of[node])
+            for pause_ms, transform_ms in times:
+                pauses[labels].append(pause_ms / 1000)
+                transforms[labels].append(transform_ms / 1000)
         return {measures.PAUSE: pauses, measures.TRANSFORM: transforms}
 
     def _by_class(self, nodes: Iterable[NodeId]) -> Values:
@@ -179,9 +181,6 @@ class _Measured:
 
     def _age_s(self, moment: datetime) -> float:
         return max(0.0, (self._now - moment).total_seconds())
-
-    def _label(self, permit: Permit) -> Labels:
-        return (self._picture.system, self._known_class(permit.class_name))
 
     def _known_class(self, name: str) -> str:
         return name if name in self._classes else OTHER

@@ -14,18 +14,22 @@ from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
 from segue.server.entries import acted, heard, lease_of, published, returned
 from segue.server.facts import (
+    BULKY,
     Ask,
     CallerSum,
+    CallKind,
     Heard,
     NodeRecord,
     Permit,
     Picture,
     Release,
     Report,
+    Tally,
     UsageSum,
     Verdict,
     brief,
     ended,
+    everywhere,
     forgotten,
     present,
 )
@@ -184,17 +188,48 @@ class MemoryStore:
         with self._lock:
             return self._picture(system)
 
-    def usage_of(self, system: SystemName) -> tuple[UsageSum, ...]:
-        """Return the calls that were answered in `system`, in the order of the fields."""
+    def glance_at(self, system: SystemName, node: NodeId | None = None) -> Picture:
+        """Return `system` as decisions see it, and all of one node."""
+        with self._lock:
+            return self._glance(system, node)
+
+    def tally_of(self, system: SystemName) -> Tally:
+        """Return `system` in numbers."""
+        with self._lock:
+            known = self._system(system)
+            permits = known.permits.values()
+            back = [permit for permit in permits if permit.returned_at is not None]
+            calls: Counter[CallKind] = Counter()
+            for (_node, _incarnation, kind), (count, _last_at) in known.usage.items():
+                _, version, _, _, answered_by, from_node, outcome = kind
+                told = CallKind(
+                    caller_version=Version(version), from_node=from_node, answered_by=answered_by, outcome=outcome
+                )
+                calls[told] += count
+            return Tally(
+                picture=self._glance(system),
+                granted=Counter(permit.class_name for permit in permits),
+                returned=Counter((permit.class_name, permit.failure is None) for permit in back),
+                calls=calls,
+                upgrades={
+                    node.id: tuple((row.pause_ms, row.transform_ms) for row in node.said.upgrades)
+                    for node in known.nodes.values()
+                    if any(getattr(node.said, name) for name in BULKY)
+                },
+            )
+
+    def usage_of(self, system: SystemName, node: NodeId | None = None) -> tuple[UsageSum, ...]:
+        """Return the calls that were answered in `system`, or by one node of it, in the order of the fields."""
         sums: Counter[tuple[NodeId, _Kind]] = Counter()
         last: dict[tuple[NodeId, _Kind], datetime] = {}
         with self._lock:
-            for (node, _incarnation, kind), (count, last_at) in self._system(system).usage.items():
-                sums[node, kind] += count
-                last[node, kind] = max(last_at, last.get((node, kind), last_at))
+            for (by, _incarnation, kind), (count, last_at) in self._system(system).usage.items():
+                if node is None or by == node:
+                    sums[by, kind] += count
+                    last[by, kind] = max(last_at, last.get((by, kind), last_at))
         return tuple(
             UsageSum(
-                node=node,
+                node=by,
                 node_version=Version(node_version),
                 caller_version=Version(caller_version),
                 caller=caller,
@@ -203,9 +238,9 @@ class MemoryStore:
                 from_node=from_node,
                 outcome=outcome,
                 count=count,
-                last_at=last[node, kind],
+                last_at=last[by, kind],
             )
-            for (node, kind), count in sorted(sums.items())
+            for (by, kind), count in sorted(sums.items())
             for node_version, caller_version, caller, method, answered_by, from_node, outcome in (kind,)
         )
 
@@ -234,7 +269,7 @@ class MemoryStore:
         """Let `judge` say what an operator does to the system as it is, and keep that."""
         with self._lock:
             known = self._system(system)
-            action = judge(self._picture(system))
+            action = judge(self._glance(system))
             known.actions.append(action)
             if action.deed is Deed.FORGET and action.node is not None:
                 known.asks.pop(action.node, None)
@@ -280,6 +315,17 @@ class MemoryStore:
         permits = {permit.id: permit for permit in (*picture.permits, *changed)}
         nodes = tuple(replace(node, said=brief(node.said)) for node in picture.nodes)
         return replace(picture, nodes=nodes, permits=tuple(permits.values())), changed
+
+    def _glance(self, system: SystemName, node: NodeId | None = None) -> Picture:
+        whole = self._picture(system)
+        to = everywhere(whole.nodes)
+        return replace(
+            whole,
+            nodes=tuple(one if one.id == node else replace(one, said=brief(one.said)) for one in whole.nodes),
+            permits=tuple(
+                one for one in whole.permits if one.returned_at is None or one.to_version > to or one.node == node
+            ),
+        )
 
     def _keep_leases(self, known: _System, changed: Iterable[Permit], at: datetime) -> None:
         for permit in changed:

@@ -24,7 +24,7 @@ from segue.errors import PeerError
 from segue.model.ids import SystemName
 from segue.model.metric import Metric, MetricKind, buckets
 from segue.server import measures
-from segue.server.facts import Picture, UsageSum
+from segue.server.facts import Tally
 from segue.server.fleet_metrics import Numbers, numbers_of
 from segue.wire.messages import Refusal
 
@@ -44,12 +44,8 @@ class Watched(Protocol):
         """Return the systems that something was published for."""
         ...
 
-    def picture_of(self, system: SystemName) -> Picture:
-        """Return all that is known of `system`, but for calls."""
-        ...
-
-    def usage_of(self, system: SystemName) -> tuple[UsageSum, ...]:
-        """Return the calls that were answered in `system`."""
+    def tally_of(self, system: SystemName) -> Tally:
+        """Return `system` in numbers."""
         ...
 
 
@@ -128,10 +124,8 @@ class _Fleets:
     def _look(self) -> Iterator[Family]:
         up = _family(measures.DATABASE_UP)
         try:
-            numbers = [
-                numbers_of(picture, self._store.usage_of(picture.system), picture.at)
-                for picture in map(self._store.picture_of, self._store.systems())
-            ]
+            tallies = map(self._store.tally_of, self._store.systems())
+            numbers = [numbers_of(tally, tally.picture.at) for tally in tallies]
         except PeerError:
             self._failed()
             up.add_metric((), 0)

@@ -77,8 +77,8 @@ class OperatorEndpoints:
 
     def show_node(self, system: System, node: NodeName) -> NodeDetail:
         """Show all that is known of one node."""
-        picture = self._known(system)
-        return node_of(picture, self._store.usage_of(system), node, picture.at, self._webhooks.of(system))
+        picture = self._known(system, node)
+        return node_of(picture, self._store.usage_of(system, node), node, picture.at, self._webhooks.of(system))
 
     def show_history(
         self,
@@ -94,8 +94,8 @@ class OperatorEndpoints:
             self._known(system)
         return page
 
-    def _known(self, system: System) -> Picture:
-        picture = self._store.picture_of(system)
+    def _known(self, system: System, node: NodeId | None = None) -> Picture:
+        picture = self._store.glance_at(system, node)
         if not picture.is_known:
             raise unknown_system(system)
         return picture

@@ -20,8 +20,10 @@ from segue.server.facts import (
     Picture,
     Release,
     Report,
+    Tally,
     UsageSum,
     Verdict,
+    everywhere,
     present,
 )
 from segue.server.history import Entry
@@ -30,9 +32,10 @@ from segue.server.postgresql import PostgresqlDatabase
 from segue.server.schema import ChoreRow, PermitRow, ReleaseRow
 from segue.server.sql_actions import actions_of, keep_action
 from segue.server.sql_history import forget_before, read_history, record
-from segue.server.sql_nodes import SqlNodes
+from segue.server.sql_nodes import SqlNodes, details_of
 from segue.server.sql_permits import close_permits, keep_outcome
-from segue.server.sql_rollouts import SqlRollouts, history_of
+from segue.server.sql_rollouts import SqlRollouts, history_of, permits_of
+from segue.server.sql_tally import calls_of, permits_granted, permits_returned
 from segue.server.sql_usage import callers_of, usage_of
 from segue.server.sqlite import SqliteDatabase
 from segue.server.store import Back, Deeds, Greet, Judge, welcome
@@ -120,10 +123,32 @@ class SqlStore:
         with self.database.reading() as session:
             return self._whole(session, system)
 
-    def usage_of(self, system: SystemName) -> tuple[UsageSum, ...]:
-        """Return the calls that were answered in `system`, in the order of the fields."""
+    def glance_at(self, system: SystemName, node: NodeId | None = None) -> Picture:
+        """Return `system` as decisions see it, and all of one node."""
         with self.database.reading() as session:
-            return usage_of(session, system)
+            picture = self._glance(session, system)
+            if node is None:
+                return picture
+            nodes = tuple(details_of(session, system, one) if one.id == node else one for one in picture.nodes)
+            others = (permit for permit in picture.permits if permit.node != node)
+            permits = sorted((*others, *permits_of(session, system, node)), key=lambda one: (one.granted_at, one.id))
+            return replace(picture, nodes=nodes, permits=tuple(permits))
+
+    def tally_of(self, system: SystemName) -> Tally:
+        """Return `system` in numbers."""
+        with self.database.reading() as session:
+            return Tally(
+                picture=self._glance(session, system),
+                granted=permits_granted(session, system),
+                returned=permits_returned(session, system),
+                calls=calls_of(session, system),
+                upgrades=self._nodes.upgrades(session, system),
+            )
+
+    def usage_of(self, system: SystemName, node: NodeId | None = None) -> tuple[UsageSum, ...]:
+        """Return the calls that were answered in `system`, or by one node of it, in the order of the fields."""
+        with self.database.reading() as session:
+            return usage_of(session, system, node)
 
     def history(
         self, system: SystemName, *, after: int = 0, limit: int = 1000, node: NodeId | None = None
@@ -135,7 +160,7 @@ class SqlStore:
     def act(self, system: SystemName, judge: Deeds) -> Action:
         """Let `judge` say what an operator does to the system as it is, and keep that, in one transaction."""
         with self.database.deciding(system) as session:
-            action = judge(self._whole(session, system))
+            action = judge(self._glance(session, system))
             self.record(session, system, keep_action(session, system, action))
             return action
 
@@ -190,13 +215,18 @@ class SqlStore:
         picture = self._rollouts.picture(session, system, self._now(session), nodes, lowest=Version(0))
         return replace(picture, actions=actions)
 
-    def _settled(self, session: Session, system: SystemName) -> tuple[Picture, list[Entry]]:
-        """Return the system as decisions see it, with its leases as they are now; and what to record of that."""
+    def _glance(self, session: Session, system: SystemName) -> Picture:
+        """Return the system as decisions see it."""
         at = self._now(session)
         actions = actions_of(session, system)
         nodes = present(self._nodes.briefly(session, system), actions)
-        lowest = min((node.version for node in nodes if node.version), default=Version(0))
-        picture = replace(self._rollouts.picture(session, system, at, nodes, lowest=lowest), actions=actions)
+        picture = self._rollouts.picture(session, system, at, nodes, lowest=everywhere(nodes))
+        return replace(picture, actions=actions)
+
+    def _settled(self, session: Session, system: SystemName) -> tuple[Picture, list[Entry]]:
+        """Return the system as decisions see it, with its leases as they are now; and what to record of that."""
+        picture = self._glance(session, system)
+        at = picture.at
         changed = {permit.id: permit for permit in changed_leases(picture.permits, _seen(picture), at)}
         if not changed:
             return picture, []

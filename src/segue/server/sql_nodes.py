@@ -15,7 +15,7 @@ from segue.model.ids import NodeId, SystemName, Version
 from segue.server.columns import as_utc
 from segue.server.databases import Insert
 from segue.server.entries import heard
-from segue.server.facts import BULKY, Heard, NodeRecord, Report, brief, is_present
+from segue.server.facts import BULKY, Heard, NodeRecord, Report, Times, brief, is_present
 from segue.server.history import Entry
 from segue.server.kept import Kept, Stamp
 from segue.server.raw import raw_rows
@@ -77,6 +77,7 @@ class SqlNodes:
         self._insert = insert
         self._kept: defaultdict[SystemName, Kept[NodeId, NodeRecord]] = defaultdict(Kept)
         self._said: dict[tuple[SystemName, NodeId], tuple[str, Heartbeat]] = {}
+        self._upgrades: defaultdict[SystemName, Kept[NodeId, tuple[NodeId, Times]]] = defaultdict(Kept)
 
     def hear(
         self, session: Session, reports: Sequence[Report], now: Callable[[], datetime], greet: Greet = welcome
@@ -122,6 +123,22 @@ class SqlNodes:
         rows = session.execute(select(_DETAILS.c.node, _DETAILS.c.said).where(_DETAILS.c.system == system))
         details = {node: said for node, said in rows}  # noqa: C416 - rows are no tuples
         return tuple(_with_details(node, details.get(node.id)) for node in self.briefly(session, system))
+
+    def upgrades(self, session: Session, system: SystemName) -> Mapping[NodeId, Times]:
+        """Return the times of the upgrades that nodes tell of; what a node says is read once."""
+        theirs = (_NODES.c.system == _DETAILS.c.system) & (_NODES.c.id == _DETAILS.c.node)
+        tags = select(_NODES.c.id, _NODES.c.tag).join(_DETAILS, theirs).where(_NODES.c.system == system)
+        found: dict[NodeId, Stamp] = {NodeId(node): (tag,) for node, tag in session.execute(tags)}
+
+        def fetch(missing: Sequence[NodeId]) -> dict[NodeId, tuple[Stamp, tuple[NodeId, Times]]]:
+            wanted = select(_DETAILS.c.node, _DETAILS.c.said).where(_DETAILS.c.system == system)
+            return {
+                NodeId(node): (found[NodeId(node)], (NodeId(node), _times(said)))
+                for begin in range(0, len(missing), _AT_ONCE)
+                for node, said in session.execute(wanted.where(_DETAILS.c.node.in_(missing[begin : begin + _AT_ONCE])))
+            }
+
+        return dict(self._upgrades[system].read(list(found.items()), fetch))
 
     def _records(
         self, session: Session, system: SystemName, nodes: Sequence[NodeId], stamps: Mapping[NodeId, Stamp]
@@ -304,6 +321,17 @@ def _with_details(node: NodeRecord, text: str | None) -> NodeRecord:
     details = Heartbeat.model_validate({**_EMPTY, **json.loads(text)})
     said = node.said.model_copy(update={name: getattr(details, name) for name in BULKY})
     return NodeRecord(id=node.id, version=node.version, said=said, last_seen=node.last_seen)
+
+
+def details_of(session: Session, system: SystemName, node: NodeRecord) -> NodeRecord:
+    """Return a node of which the brief part is known, with all that it said."""
+    wanted = select(_DETAILS.c.said).where(_DETAILS.c.system == system, _DETAILS.c.node == node.id)
+    return _with_details(node, session.scalar(wanted))
+
+
+def _times(text: str) -> Times:
+    """Return of each upgrade in what a node said its pause and its transform; without pydantic, for speed."""
+    return tuple((float(row["pause_ms"]), float(row["transform_ms"])) for row in json.loads(text).get("upgrades", ()))
 
 
 _EMPTY = {"class_name": "C", "version": 0, "address": "", "phase": ""}

@@ -96,6 +96,12 @@ def history_of(session: Session, system: SystemName) -> tuple[Release, ...]:
     return tuple(row.fact() for row in rows)
 
 
+def permits_of(session: Session, system: SystemName, node: NodeId) -> tuple[Permit, ...]:
+    """Return all permits that a node ever got."""
+    rows = session.scalars(select(PermitRow).where(PermitRow.system == system, PermitRow.node == node))
+    return tuple(row.fact() for row in rows)
+
+
 def _parts(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
     for begin in range(0, len(keys), _AT_ONCE):
         yield keys[begin : begin + _AT_ONCE]

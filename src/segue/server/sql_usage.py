@@ -27,32 +27,40 @@ _HALF_BITS = 32
 # SQLite refuses a sum beyond 63 bits, and would then have no status for anybody: the halves stay far below.
 # As literals: PostgreSQL shifts by an integer, and would be told of a bigint.
 _COUNT: Any = _CALLS["count"]
-_SUM_IN_HALVES = (
+#: What sums of counts are asked for by; `whole` puts them together.
+SUM_IN_HALVES = (
     func.sum(_COUNT.op(">>")(literal_column(str(_HALF_BITS)))),
     func.sum(_COUNT.op("&")(literal_column(str((1 << _HALF_BITS) - 1)))),
 )
 
 
+def whole(high: int, low: int) -> int:
+    """Return the sum whose halves a database has returned, each as a number of its own."""
+    return (int(high) << _HALF_BITS) + int(low)
+
+
 def callers_of(session: Session, system: SystemName) -> tuple[CallerSum, ...]:
     """Return who called in `system` with which version, in the order of the fields."""
     kind = (_CALLS.caller_version, _CALLS.caller, _CALLS.from_node)
-    sums = select(*kind, *_SUM_IN_HALVES, func.max(_CALLS.last_at)).where(_CALLS.system == system)
+    sums = select(*kind, *SUM_IN_HALVES, func.max(_CALLS.last_at)).where(_CALLS.system == system)
     # Sorted here, as each database has an order of its own for text.
     return tuple(
         CallerSum(
             caller_version=Version(version),
             caller=caller,
             from_node=from_node,
-            count=(int(high) << _HALF_BITS) + int(low),
+            count=whole(high, low),
             last_at=last_at,
         )
         for version, caller, from_node, high, low, last_at in sorted(map(tuple, session.execute(sums.group_by(*kind))))
     )
 
 
-def usage_of(session: Session, system: SystemName) -> tuple[UsageSum, ...]:
-    """Return the calls that were answered in `system`, in the order of the fields."""
-    sums = select(*_KIND, *_SUM_IN_HALVES, func.max(_CALLS.last_at)).where(_CALLS.system == system)
+def usage_of(session: Session, system: SystemName, node: NodeId | None) -> tuple[UsageSum, ...]:
+    """Return the calls that were answered in `system`, or by one node of it, in the order of the fields."""
+    sums = select(*_KIND, *SUM_IN_HALVES, func.max(_CALLS.last_at)).where(_CALLS.system == system)
+    if node is not None:
+        sums = sums.where(_CALLS.node == node)
     return tuple(
         UsageSum(
             node=NodeId(node),
@@ -63,7 +71,7 @@ def usage_of(session: Session, system: SystemName) -> tuple[UsageSum, ...]:
             answered_by=cast(AnsweredBy, answered_by),
             from_node=from_node,
             outcome=outcome,
-            count=(int(high) << _HALF_BITS) + int(low),
+            count=whole(high, low),
             last_at=last_at,
         )
         for (

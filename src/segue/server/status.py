@@ -67,8 +67,8 @@ def node_of(
     """Put together one node at one moment.
 
     Args:
-        picture: the whole system.
-        usage: the calls that its nodes answered.
+        picture: the system; of this node it has all that it said.
+        usage: the calls that this node answered.
         node: which node.
         now: UTC.
         answers: what webhooks say.
@@ -84,7 +84,7 @@ def node_of(
     )
     if not alone.nodes:
         raise NotThereError(f"system {picture.system} has no node {node}: look at `segue status`")
-    told = status_of(alone, (row for row in usage if row.node == node), now)
+    told = status_of(alone, usage, now)
     (found,) = told.nodes
     waits_for = waiting(picture, now, answers).get(node)
     return NodeDetail(at=now, node=found.model_copy(update={"waits_for": waits_for}), permits=told.permits)

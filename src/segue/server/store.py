@@ -19,6 +19,7 @@ from segue.server.facts import (
     Picture,
     Release,
     Report,
+    Tally,
     UsageSum,
     Verdict,
 )
@@ -135,8 +136,23 @@ class Store(Protocol):
         """Return all that is known of `system`, but for calls; an empty picture if nothing is."""
         ...
 
-    def usage_of(self, system: SystemName) -> tuple[UsageSum, ...]:
-        """Return the calls that were answered in `system`, in the order of the fields."""
+    def glance_at(self, system: SystemName, node: NodeId | None = None) -> Picture:
+        """Return `system` as decisions see it: of what nodes said only what is `brief`.
+
+        Permits are left out that are closed and lead no further than where every node is.
+
+        Args:
+            system: which.
+            node: of this one all that it said is there, too, and all its permits.
+        """
+        ...
+
+    def tally_of(self, system: SystemName) -> Tally:
+        """Return `system` in numbers."""
+        ...
+
+    def usage_of(self, system: SystemName, node: NodeId | None = None) -> tuple[UsageSum, ...]:
+        """Return the calls that were answered in `system`, or by one node of it, in the order of the fields."""
         ...
 
     def history(

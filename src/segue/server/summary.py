@@ -44,7 +44,7 @@ def summary_of(
     hand, newest = Hand.of(picture.actions), picture.releases[-1] if picture.releases else None
     waits = _waiting(picture, now, answers)
     traits = _traits(picture, waits, now)
-    grouped = _Grouped.of(traits)
+    classes = _groups((one.node.said.class_name, one) for one in traits)
     failures = _failures(traits)
     return SystemSummary(
         system=picture.system,
@@ -57,8 +57,8 @@ def summary_of(
         nodes=len(traits),
         versions=dict(sorted(Counter(one.version for one in traits).items())),
         phases=dict(Counter(one.node.said.phase for one in traits).most_common()),
-        classes=tuple(group.summary(name) for name, group in sorted(grouped.classes.items())),
-        attributes=_attributes(grouped.attributes),
+        classes=tuple(group.summary(name) for name, group in sorted(classes.items())),
+        attributes=_attributes(traits),
         rollouts=tuple(
             RolloutSummary(
                 class_name=one.class_name,
@@ -151,14 +151,6 @@ class _Group:
     silent: int = 0
     versions: Counter[int] = field(default_factory=Counter)
 
-    def add(self, one: _Trait) -> None:
-        self.nodes += 1
-        self.away += one.away
-        self.waiting += one.waiting
-        self.failed += one.failed
-        self.silent += one.silent
-        self.versions[one.version] += 1
-
     def summary(self, name: str) -> GroupSummary:
         return GroupSummary(
             name=name,
@@ -171,37 +163,38 @@ class _Group:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Grouped:
-    #: {class: its nodes}
-    classes: Mapping[ClassName, _Group]
-    #: {attribute: {value: its nodes}}
-    attributes: Mapping[str, Mapping[str, _Group]]
-
-    @classmethod
-    def of(cls, traits: Iterable[_Trait]) -> "_Grouped":
-        classes: defaultdict[ClassName, _Group] = defaultdict(_Group)
-        attributes: defaultdict[str, defaultdict[str, _Group]] = defaultdict(lambda: defaultdict(_Group))
-        for one in traits:
-            classes[ClassName(one.node.said.class_name)].add(one)
-            for name, value in one.node.said.attributes.items():
-                attributes[name][value].add(one)
-        return cls(classes, attributes)
+def _groups(named: Iterable[tuple[str, _Trait]]) -> dict[str, _Group]:
+    """Return `{name of a group: its nodes}`: most of a group are alike, and are added by their number."""
+    alike = Counter((name, one.version, one.away, one.waiting, one.failed, one.silent) for name, one in named)
+    groups: defaultdict[str, _Group] = defaultdict(_Group)
+    for (name, version, away, waiting, failed, silent), count in alike.items():
+        group = groups[name]
+        group.nodes += count
+        group.away += count * away
+        group.waiting += count * waiting
+        group.failed += count * failed
+        group.silent += count * silent
+        group.versions[version] += count
+    return groups
 
 
-def _attributes(found: Mapping[str, Mapping[str, _Group]]) -> tuple[AttributeSummary, ...]:
+def _attributes(traits: list[_Trait]) -> tuple[AttributeSummary, ...]:
     """Return the attributes that make groups, those with the fewest values first; not one with a value per node."""
-    making = [
-        (name, values) for name, values in found.items() if len(values) < sum(group.nodes for group in values.values())
-    ]
-    making.sort(key=lambda row: (len(row[1]), row[0]))
-    return tuple(
-        AttributeSummary(
-            name=name,
-            values=tuple(group.summary(value) for value, group in _worst_first(values)[:_VALUES]),
-            others=max(0, len(values) - _VALUES),
-        )
-        for name, values in making[:_ATTRIBUTES]
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for one in traits:
+        for name, value in one.node.said.attributes.items():
+            found[name][value] += 1
+    making = sorted((len(values), name) for name, values in found.items() if len(values) < values.total())
+    return tuple(_attribute(name, traits) for _, name in making[:_ATTRIBUTES])
+
+
+def _attribute(name: str, traits: Iterable[_Trait]) -> AttributeSummary:
+    having = ((one.node.said.attributes[name], one) for one in traits if name in one.node.said.attributes)
+    values = _groups(having)
+    return AttributeSummary(
+        name=name,
+        values=tuple(group.summary(value) for value, group in _worst_first(values)[:_VALUES]),
+        others=max(0, len(values) - _VALUES),
     )
 
 

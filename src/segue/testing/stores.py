@@ -362,8 +362,11 @@ class _StoreAgreement(RuleBasedStateMachine):
         try:
             assert self.store.systems() == self.model.systems()
             for system in (*self.systems, SystemName("unheard-of")):
-                assert self.store.usage_of(system) == self.model.usage_of(system)
                 assert self.store.callers_of(system) == self.model.callers_of(system)
+                assert self.store.tally_of(system) == self.model.tally_of(system)
+                for node in (None, NodeId("n1")):
+                    assert self.store.glance_at(system, node) == self.model.glance_at(system, node)
+                    assert self.store.usage_of(system, node) == self.model.usage_of(system, node)
                 assert self.store.history_of(system) == self.model.history_of(system)
                 assert self.store.picture_of(system).is_known == self.model.picture_of(system).is_known
                 whole = self.store.history(system)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -69,7 +70,11 @@ class UpgradeServer:
     def __init__(self, url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._url = _checked(url)
         # Nodes and server are on one network: a proxy meant for the web must not be asked for them.
-        self._client = httpx.AsyncClient(base_url=self._url, transport=transport, trust_env=False, timeout=TIMEOUT_S)
+        # To load the authorities of TLS takes as long as a whole answer, and without TLS nobody asks for them.
+        verify = self._url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._client = httpx.AsyncClient(
+            base_url=self._url, transport=transport, trust_env=False, timeout=TIMEOUT_S, verify=verify
+        )
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
