@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from segue.cli.history import Kind, entries_of
+from segue.cli.history import entries_of
 from segue.errors import OperatorError, PeerError
+from segue.model.history import Kind
 from segue.model.ids import SystemName
 from segue.testing.server import SYSTEM
 from segue.wire.hand import HistoryEntry, HistoryPage
@@ -96,12 +97,20 @@ class Scripted:
     def __init__(self, *answers: HistoryPage | PeerError) -> None:
         self.answers = list(answers)
         self.asked: list[int] = []
+        self.lasts: list[int | None] = []
 
     async def history(
-        self, system: SystemName, *, after: int = 0, node: str | None = None, kinds: tuple[str, ...] = ()
+        self,
+        system: SystemName,
+        *,
+        after: int = 0,
+        last: int | None = None,
+        node: str | None = None,
+        kinds: tuple[str, ...] = (),
     ) -> HistoryPage:
         await asyncio.sleep(0)
         self.asked.append(after)
+        self.lasts.append(last)
         if not self.answers:
             raise OperatorError("gone")
         answer = self.answers.pop(0)
@@ -116,6 +125,15 @@ def page(*numbers: int, more: bool = False) -> HistoryPage:
         for number in numbers
     )
     return HistoryPage(entries=entries, more_after=numbers[-1] if more else None)
+
+
+@pytest.mark.parametrize(("last", "asked"), [(2, [2]), (1000, [1000]), (0, [None, None]), (1001, [None, None])])
+async def test_the_last_entries_of_a_long_history_are_one_question(last: int, asked: list[int | None]) -> None:
+    """As many as the server tells at once; for more, or all, it is read from its beginning."""
+    source = Scripted(page(1, 2, more=asked == [None, None]), page(3))
+    told = [entry.number async for entry in entries_of(source, SYSTEM, last=last)]
+    assert told == ([1, 2] if len(asked) == 1 else [1, 2, 3])
+    assert source.lasts == asked
 
 
 async def test_what_comes_is_shown_once_and_none_is_missed(

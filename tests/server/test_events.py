@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.errors import PeerError
+from segue.model.history import Kind
 from segue.model.ids import SystemName, Version
 from segue.release.bundle import content_hash
 from segue.server.app import EndingServer, create_app
 from segue.server.bundles import BundleFolder
 from segue.server.events import PAGE, Events, last_number
-from segue.server.history import Kind
 from segue.server.store import Store
 from segue.testing.changes import MemoryChanges
 from segue.testing.server import bundle_of

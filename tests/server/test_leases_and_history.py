@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import exc, text
 
+from segue.model.history import Kind
 from segue.model.ids import NodeId
 from segue.server.facts import Report
-from segue.server.history import Entry, Kind
+from segue.server.history import Entry
 from segue.server.leases import LEASE_S
 from segue.server.sql import SqlStore
 from segue.testing.server import SYSTEM, Bench, HeldClock, bundle_of

@@ -12,9 +12,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from segue.errors import OperatorError
+from segue.model.history import Kind
 from segue.model.ids import NodeId, SystemName
 from segue.server.facts import Report
-from segue.server.history import Kind
 from segue.server.schema import Base
 from segue.server.sql import SqlStore
 from segue.testing.postgresql import Postgresql

@@ -12,9 +12,10 @@ from contextlib import AsyncExitStack, closing
 import pytest
 
 from segue.errors import PeerError
+from segue.model.history import Kind
 from segue.model.ids import ContentHash, NodeId
 from segue.release.bundle import content_hash
-from segue.server.history import Entry, Kind
+from segue.server.history import Entry
 from segue.server.sql import SqlStore
 from segue.testing.postgresql import Postgresql
 from segue.testing.server import SYSTEM, bundle_of

@@ -71,6 +71,8 @@ async def test_of_a_node_and_of_a_kind(bench: Bench) -> None:
     assert told((await bench.server.history(SYSTEM, node="n1")).entries) == HAPPENED[4:]
     assert told((await bench.server.history(SYSTEM, node="n2")).entries) == []
     assert told((await bench.server.history(SYSTEM, kinds=("acted", "granted"))).entries) == HAPPENED[2:5]
+    assert told((await bench.server.history(SYSTEM, kinds=("acted", "granted"), last=2)).entries) == HAPPENED[3:5]
+    assert told((await bench.server.history(SYSTEM, kinds=("unheard-of",))).entries) == []
 
 
 async def test_one_node_with_its_permits(bench: Bench) -> None:

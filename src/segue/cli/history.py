@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC
-from enum import StrEnum
 from typing import Annotated, Protocol
 
 import typer
@@ -16,27 +15,12 @@ from rich.text import Text
 from segue.cli.hand import URL, Server, System
 from segue.cli.overview import shortened
 from segue.errors import PeerError
+from segue.model.history import Kind
 from segue.model.ids import SystemName, node_id, system_name
 from segue.wire.client import UpgradeServer
-from segue.wire.hand import HistoryEntry, HistoryPage
+from segue.wire.hand import HISTORY_LIMIT, HistoryEntry, HistoryPage
 
 _FOLLOW_S = 1.0
-
-
-class Kind(StrEnum):
-    """What can be asked for."""
-
-    PUBLISHED = "published"
-    JOINED = "joined"
-    RUNS = "runs"
-    PHASE = "phase"
-    FAILED = "failed"
-    GRANTED = "granted"
-    SHORTENED = "shortened"
-    RETURNED = "returned"
-    LAPSED = "lapsed"
-    RENEWED = "renewed"
-    ACTED = "acted"
 
 
 _STYLES = {Kind.FAILED: "red", Kind.LAPSED: "red", Kind.ACTED: "bold", Kind.PHASE: "dim"}
@@ -46,7 +30,13 @@ class Source(Protocol):
     """Who is asked."""
 
     async def history(
-        self, system: SystemName, *, after: int = 0, node: str | None = None, kinds: tuple[str, ...] = ()
+        self,
+        system: SystemName,
+        *,
+        after: int = 0,
+        last: int | None = None,
+        node: str | None = None,
+        kinds: tuple[str, ...] = (),
     ) -> HistoryPage:
         """Return the next part of the history."""
         ...
@@ -116,9 +106,9 @@ async def entries_of(
         OperatorError: the server knows no such system.
     """
     known: deque[HistoryEntry] = deque(maxlen=last or None)
-    after, more = 0, True
+    after, more, few = 0, True, last if 0 < last <= HISTORY_LIMIT else None
     while more:
-        page = await source.history(system, after=after, node=node, kinds=kinds)
+        page = await source.history(system, after=after, last=few, node=node, kinds=kinds)
         known.extend(page.entries)
         more, after = page.more_after is not None, page.entries[-1].number if page.entries else after
     for entry in known:

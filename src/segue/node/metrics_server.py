@@ -44,7 +44,8 @@ def serving(address: str | None, registry: CollectorRegistry) -> Iterator[TcpAdd
         yield None
         return
     server = _listening(address, registry)
-    where = TcpAddress(*server.server_address[:2])  # type: ignore[arg-type]
+    host, port = server.server_address[:2]
+    where = TcpAddress(str(host), port)
     logger.info("tells its metrics at http://%s%s", where, PATH)
     thread = threading.Thread(target=server.serve_forever, args=(_LOOK_S,), name="metrics", daemon=True)
     thread.start()

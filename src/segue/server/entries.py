@@ -5,9 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from segue.model.hand import Action
+from segue.model.history import Kind
 from segue.model.ids import NodeId, Version
 from segue.server.facts import Permit, Release
-from segue.server.history import Entry, Kind
+from segue.server.history import Entry
 from segue.wire.messages import Heartbeat
 
 

@@ -3,38 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
+from segue.model.history import Kind
 from segue.model.ids import NodeId, Version
-
-
-class Kind(StrEnum):
-    """What can happen."""
-
-    #: A release was published.
-    PUBLISHED = "published"
-    #: A node was heard of for the first time.
-    JOINED = "joined"
-    #: A node said that it runs another version than before.
-    RUNS = "runs"
-    #: A node said that it is in another phase than before.
-    PHASE = "phase"
-    #: A node said that something failed.
-    FAILED = "failed"
-    #: A node got a permit.
-    GRANTED = "granted"
-    #: A permit leads less far than it did, as its node asked for less.
-    SHORTENED = "shortened"
-    #: A permit came back.
-    RETURNED = "returned"
-    #: The lease of a permit ended: its node was silent.
-    LAPSED = "lapsed"
-    #: The node of a permit that had lapsed was heard of again.
-    RENEWED = "renewed"
-    #: An operator did something.
-    ACTED = "acted"
-
 
 #: What is removed when it is old; everything else stays for ever.
 PASSING = frozenset({Kind.PHASE})

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from segue.model.clock import Clock, SystemClock
 from segue.model.hand import Action, Deed
+from segue.model.history import Kind
 from segue.model.ids import NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
 from segue.server.entries import acted, heard, lease_of, published, returned
@@ -245,13 +246,24 @@ class MemoryStore:
         )
 
     def history(
-        self, system: SystemName, *, after: int = 0, limit: int = 1000, node: NodeId | None = None
+        self,
+        system: SystemName,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        node: NodeId | None = None,
+        kinds: Collection[Kind] = (),
+        last: bool = False,
     ) -> tuple[Entry, ...]:
         """Return what happened in `system`, the oldest first."""
         with self._lock:
             entries = self._system(system).history
-            found = [one for one in entries if one.number > after and (node is None or one.node == node)]
-            return tuple(found[:limit])
+            found = [
+                one
+                for one in entries
+                if one.number > after and (node is None or one.node == node) and (not kinds or one.kind in kinds)
+            ]
+            return tuple(found[max(0, len(found) - limit) :] if last else found[:limit])
 
     def tend(self, keep: timedelta) -> bool:
         """Note which leases ended, and remove what is old."""

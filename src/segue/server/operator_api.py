@@ -13,7 +13,7 @@ from segue.model.ids import NAME_PATTERN, NodeId
 from segue.server.api import LimitedRoute, NodeName, System, responses_of
 from segue.server.facts import Picture
 from segue.server.hand import judge
-from segue.server.happened import page_of
+from segue.server.happened import Asked, page_of
 from segue.server.node_orders import OrdersForNodes
 from segue.server.order import Judged, Order
 from segue.server.refusals import unknown_system
@@ -21,12 +21,14 @@ from segue.server.status import node_of
 from segue.server.store import Store
 from segue.server.summary import summary_of
 from segue.server.webhooks import Webhooks
-from segue.wire.hand import ActionAnswer, ActionRequest, HistoryPage, NodeDetail
+from segue.wire.hand import HISTORY_LIMIT, ActionAnswer, ActionRequest, HistoryPage, NodeDetail
 from segue.wire.summary import SystemSummary
 
 _NAME = f"^{NAME_PATTERN}$"
 After = Annotated[int, Query(ge=0, le=2**62, description="The number of the last entry that is known.")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="So many entries at most.")]
+Limit = Annotated[int, Query(ge=1, le=HISTORY_LIMIT, description="So many entries at most.")]
+_LAST = "Only so many of the last, whatever `limit` says."
+Last = Annotated[int | None, Query(ge=1, le=HISTORY_LIMIT, description=_LAST)]
 OnlyNode = Annotated[NodeId | None, Query(pattern=_NAME, description="Only what is about this node.")]
 Kinds = Annotated[tuple[str, ...], Query(max_length=32, description="Only these kinds; may be given again.")]
 
@@ -84,12 +86,13 @@ class OperatorEndpoints:
         self,
         system: System,
         after: After = 0,
-        limit: Limit = 1000,
+        limit: Limit = HISTORY_LIMIT,
+        last: Last = None,
         node: OnlyNode = None,
         kind: Kinds = (),
     ) -> HistoryPage:
         """List what happened to a system, the oldest first; nothing of it is ever rewritten."""
-        page = page_of(self._store, system, after=after, limit=limit, node=node, kinds=frozenset(kind))
+        page = page_of(self._store, system, Asked(after=after, limit=limit, last=last, node=node, kinds=kind))
         if not page.entries:
             self._known(system)
         return page

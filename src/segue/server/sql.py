@@ -1,6 +1,6 @@
 """The upgrade database in SQL, whichever product keeps it; of the server, only modules of SQL import SQLAlchemy."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from segue.model.clock import Clock
 from segue.model.hand import Action
+from segue.model.history import Kind
 from segue.model.ids import NodeId, SystemName, Version
 from segue.server.databases import Database
 from segue.server.entries import lease_of, published, returned
@@ -31,7 +32,7 @@ from segue.server.leases import changed_leases
 from segue.server.postgresql import PostgresqlDatabase
 from segue.server.schema import ChoreRow, PermitRow, ReleaseRow
 from segue.server.sql_actions import actions_of, keep_action
-from segue.server.sql_history import forget_before, read_history, record
+from segue.server.sql_history import Asked, forget_before, read_history, record
 from segue.server.sql_nodes import SqlNodes, details_of
 from segue.server.sql_permits import close_permits, keep_outcome
 from segue.server.sql_rollouts import SqlRollouts, history_of, permits_of
@@ -151,11 +152,18 @@ class SqlStore:
             return usage_of(session, system, node)
 
     def history(
-        self, system: SystemName, *, after: int = 0, limit: int = 1000, node: NodeId | None = None
+        self,
+        system: SystemName,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        node: NodeId | None = None,
+        kinds: Collection[Kind] = (),
+        last: bool = False,
     ) -> tuple[Entry, ...]:
         """Return what happened in `system`, the oldest first."""
         with self.database.reading() as session:
-            return read_history(session, system, after=after, limit=limit, node=node)
+            return read_history(session, system, Asked(after=after, limit=limit, node=node, kinds=kinds, last=last))
 
     def act(self, system: SystemName, judge: Deeds) -> Action:
         """Let `judge` say what an operator does to the system as it is, and keep that, in one transaction."""

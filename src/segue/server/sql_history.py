@@ -1,15 +1,17 @@
 """The history of systems in SQL."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
+from segue.model.history import Kind
 from segue.model.ids import NodeId, SystemName, Version
 from segue.server.databases import Insert
-from segue.server.history import PASSING, Entry, Kind
+from segue.server.history import PASSING, Entry
 from segue.server.schema import Base, BulkRow, CallsRow, HeadRow, HistoryRow, table_of
 
 
@@ -52,10 +54,19 @@ def record(
         session.execute(insert(BulkRow), bulk)
 
 
-def read_history(
-    session: Session, system: SystemName, *, after: int, limit: int, node: NodeId | None
-) -> tuple[Entry, ...]:
-    """Return at most `limit` entries with greater numbers than `after`, the oldest first; if given, of `node`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What of a history is asked for, as `Store.history` has it."""
+
+    after: int
+    limit: int
+    node: NodeId | None
+    kinds: Collection[Kind]
+    last: bool
+
+
+def read_history(session: Session, system: SystemName, asked: Asked) -> tuple[Entry, ...]:
+    """Return what of the history is asked for, the oldest first."""
     row, bulk = table_of(HistoryRow), table_of(BulkRow)
     joined = row.outerjoin(bulk, (row.c.system == bulk.c.system) & (row.c.number == bulk.c.number))
     wanted = (
@@ -64,13 +75,15 @@ def read_history(
             bulk.c.content,
         )
         .select_from(joined)
-        .where(row.c.system == system, row.c.number > after)
-        .order_by(row.c.number)
-        .limit(limit)
+        .where(row.c.system == system, row.c.number > asked.after)
+        .order_by(row.c.number.desc() if asked.last else row.c.number)
+        .limit(asked.limit)
     )  # fmt: skip
-    if node is not None:
-        wanted = wanted.where(row.c.node == node)
-    return tuple(
+    if asked.node is not None:
+        wanted = wanted.where(row.c.node == asked.node)
+    if asked.kinds:
+        wanted = wanted.where(row.c.kind.in_([kind.value for kind in asked.kinds]))
+    found = tuple(
         Entry(
             number=number,
             at=at,
@@ -84,6 +97,7 @@ def read_history(
         )
         for number, at, kind, about, version, who, text, details, content in session.execute(wanted)
     )
+    return found[::-1] if asked.last else found
 
 
 def forget_before(session: Session, before: datetime) -> None:

@@ -4,12 +4,13 @@ What the facts mean is decided elsewhere (`admission`, `publication`, `status`).
 that each of its methods happens whole or not at all, and one after the other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 
 from segue.model.hand import Action
+from segue.model.history import Kind
 from segue.model.ids import NodeId, SystemName, Version
 from segue.server.facts import (
     CallerSum,
@@ -156,7 +157,14 @@ class Store(Protocol):
         ...
 
     def history(
-        self, system: SystemName, *, after: int = 0, limit: int = 1000, node: NodeId | None = None
+        self,
+        system: SystemName,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        node: NodeId | None = None,
+        kinds: Collection[Kind] = (),
+        last: bool = False,
     ) -> tuple[Entry, ...]:
         """Return what happened in `system`, the oldest first: all of it is there, and never changes.
 
@@ -165,6 +173,8 @@ class Store(Protocol):
             after: only entries with greater numbers; with the number of the last entry that is known, none is missed.
             limit: so many at most.
             node: only what is about this node.
+            kinds: only these; none for all.
+            last: whether `limit` leaves the last ones, and not the first.
         """
         ...
 

@@ -19,6 +19,7 @@ from hypothesis.strategies import SearchStrategy
 
 from segue.model.clock import Clock
 from segue.model.hand import Action, Deed
+from segue.model.history import Kind
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.facts import Ask, Granted, Held, NotYet, Permit, Picture, Release, Report, Verdict
 from segue.server.memory import MemoryStore
@@ -375,6 +376,12 @@ class _StoreAgreement(RuleBasedStateMachine):
                 after = whole[len(whole) // 2].number if whole else 0
                 parts = [store.history(system, after=after, limit=2, node=NodeId("n1")) for store in self.both]
                 assert parts[0] == parts[1]
+                for last in (False, True):
+                    told = [
+                        store.history(system, limit=2, kinds=(Kind.RUNS, Kind.ACTED), last=last) for store in self.both
+                    ]
+                    known = [entry for entry in whole if entry.kind in (Kind.RUNS, Kind.ACTED)]
+                    assert list(told[0]) == list(told[1]) == (known[-2:] if last else known[:2])
         finally:
             self.resources.close()
 

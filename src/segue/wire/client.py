@@ -190,20 +190,28 @@ class UpgradeServer:
         return self._read(await self._ask("GET", _node(system, node)), _DETAIL)
 
     async def history(
-        self, system: SystemName, *, after: int = 0, node: str | None = None, kinds: tuple[str, ...] = ()
+        self,
+        system: SystemName,
+        *,
+        after: int = 0,
+        last: int | None = None,
+        node: str | None = None,
+        kinds: tuple[str, ...] = (),
     ) -> HistoryPage:
         """Return the next part of what happened to `system`, the oldest first.
 
         Args:
             system: which.
             after: the number of the last entry that is known; 0 for none.
+            last: only so many of the last, up to `HISTORY_LIMIT`; None for the first ones.
             node: only what is about this node.
             kinds: only these kinds; none for all.
 
         Raises:
             OperatorError: nothing is known of the system.
         """
-        only = {"after": after, "kind": list(kinds), **({"node": node} if node else {})}
+        only: dict[str, Any] = {"after": after, "kind": list(kinds)}
+        only |= {name: value for name, value in (("last", last), ("node", node)) if value is not None}
         return self._read(await self._ask("GET", f"/v1/systems/{system}/history", params=only), _PAGE)
 
     async def act(self, system: SystemName, request: ActionRequest) -> ActionAnswer:

@@ -9,6 +9,8 @@ from segue.wire.messages import Message, Name, NodeStatus, PermitStatus, Release
 
 #: Seconds without a call after which nobody is taken to need a version any more: an hour.
 UNUSED_S = 3600.0
+#: So many entries of a history are told at once.
+HISTORY_LIMIT = 1000
 #: One line of text: no control characters, which terminals obey and not every database keeps.
 _LINE = r"^[^\x00-\x1f\x7f]*$"
 Line = Annotated[str, Field(pattern=_LINE, max_length=1000)]
