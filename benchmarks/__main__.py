@@ -25,6 +25,7 @@ from benchmarks.null import MESSAGES
 from benchmarks.pause import PauseFigures, measure_pauses, pause_figures
 from benchmarks.restart import RestartFigures, restart_figures
 from benchmarks.service import Service, ServiceFigures, measure_service
+from benchmarks.status import Looking, StatusFigures, measure_statuses
 from benchmarks.transforms import Amount, NoRoomError, TransformFigures, measure_transforms
 from benchmarks.ways import PAYLOAD, WAYS
 
@@ -42,6 +43,7 @@ class Size:
         pauses: upgrades of a node under load, and restarts of a plain server.
         state: transforms of much state.
         service: upgrade servers.
+        looking: looks at a large fleet.
     """
 
     calls: Effort
@@ -49,6 +51,7 @@ class Size:
     pauses: int
     state: Amount
     service: Service
+    looking: Looking
 
 
 _FULL = Size(
@@ -57,6 +60,7 @@ _FULL = Size(
     pauses=9,
     state=Amount(files=10_000, database_mib=1024, rounds=3),
     service=Service(pressing=Pressing(nodes=1000, rounds=9, block_s=2.0), fleets=(100, 1000)),
+    looking=Looking(nodes=10_000, rounds=5),
 )
 _SHORT = Size(
     calls=Effort(generations=1, rounds=4, rounds_with_streams=2),
@@ -64,6 +68,7 @@ _SHORT = Size(
     pauses=1,
     state=Amount(files=300, database_mib=10, rounds=1),
     service=Service(pressing=Pressing(nodes=20, rounds=1, block_s=0.3), fleets=(10,)),
+    looking=Looking(nodes=30, rounds=1),
 )
 
 
@@ -74,6 +79,7 @@ class Results:
     Attributes:
         calls: `{way: figures}`
         transforms: `{kind of state: figures}`
+        status: `{database: figures}`
         left_out: what could not be measured here, and why.
     """
 
@@ -84,6 +90,7 @@ class Results:
     restart: RestartFigures
     transforms: Mapping[str, TransformFigures]
     service: ServiceFigures
+    status: Mapping[str, StatusFigures]
     left_out: Sequence[str]
 
 
@@ -105,6 +112,9 @@ async def _measure(size: Size, generator: random.Random, program: Path | None) -
         servers = progress.add_task("upgrade servers", total=size.service.steps)
         service = await measure_service(size.service, generator, lambda: progress.advance(servers))
         left_out += service.left_out
+        looks = progress.add_task("looks at a large fleet", total=size.looking.steps)
+        status, without = await measure_statuses(size.looking, lambda: progress.advance(looks))
+        left_out += [without] if without else []
     return Results(
         calls=call_figures(rounds, generator),
         install=install_figures(upgrades),
@@ -113,6 +123,7 @@ async def _measure(size: Size, generator: random.Random, program: Path | None) -
         restart=restart_figures(restarts),
         transforms=transforms,
         service=service,
+        status=status,
         left_out=left_out,
     )
 
@@ -145,6 +156,9 @@ def _table(results: Results, seed: int) -> Table:
         table.add_row("- to unsynced copy", "", "", f"{of.ratio_to_unsynced:.3f}")
     table.add_section()
     _add_service(table, results.service)
+    for name, look in results.status.items():
+        table.add_row(f"status_{name}", _time(look.command_ms * 1000))
+        table.add_row("- the server's part", _time(look.server_ms * 1000))
     return table
 
 
@@ -187,6 +201,7 @@ def _write(results: Results, context: Mapping[str, object]) -> None:
         **{f"transform_{kind}": asdict(figures) for kind, figures in results.transforms.items()},
         **{f"heartbeats_{name}": asdict(figures) for name, figures in results.service.heartbeats.items()},
         **{f"rollout_{name}": asdict(figures) for name, figures in results.service.fleets.items()},
+        **{f"status_{name}": asdict(figures) for name, figures in results.status.items()},
         "context": context,
     }
     RESULTS.write_text(json.dumps(sections, indent=2) + "\n")
