@@ -4,6 +4,7 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from segue.cli.overview import shortened
@@ -71,8 +72,8 @@ def full(**changes: Any) -> SystemSummary:
     return plain.model_copy(update=changes)
 
 
-def lines(now: SystemSummary) -> list[str]:
-    console = Console(width=100, file=io.StringIO(), force_terminal=False)
+def lines(now: SystemSummary, columns: int = 100) -> list[str]:
+    console = Console(width=columns, file=io.StringIO(), force_terminal=False)
     console.print(render(View(now, None)))
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
@@ -82,6 +83,18 @@ def test_it_fits_a_screen() -> None:
     shown = lines(full())
     assert max(map(len, shown)) <= 100
     assert len(shown) <= 50
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_long_names_of_callers_are_cut_and_nothing_else_of_their_row(columns: int) -> None:
+    long = CallerSummary(name="gateway-of-the-north", from_node=False, calls=50, last_at=AT - timedelta(minutes=30))
+    use = VersionUse(version=3, calls=119_990_000, last_at=long.last_at, callers=(long,) * 4, others=10_497)
+    found = lines(full(callers=(use,)), columns)
+    (heading,) = (line for line in found if line.startswith("callers of"))
+    row = found[found.index(heading) + 1]
+    assert heading.split() == ["callers", "of", "calls", "last", "who"]
+    assert row.split()[:6] == ["v3", "119,990,000", "30", "min", "ago", "gateway-of-the-north"]
+    assert len(row) <= columns
 
 
 def test_what_holds_the_rollout_comes_first() -> None:

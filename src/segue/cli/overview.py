@@ -150,13 +150,15 @@ def callers(now: SystemSummary) -> Table | None:
     uses = [use for use in now.callers if any(not caller.from_node for caller in use.callers)]
     if not uses:
         return None
+    rows = [(f"v{use.version}", f"{use.calls:,}", f"{_ago(use.last_at, now.at)} ago") for use in uses]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("callers of", no_wrap=True)
-    table.add_column("calls", justify="right", no_wrap=True)
-    table.add_column("last", no_wrap=True)
+    # What is too long is the names: without widths of their own, the other columns would make room for them.
+    for number, heading in enumerate(("callers of", "calls", "last")):
+        width = max(len(heading), *(len(row[number]) for row in rows))
+        table.add_column(heading, justify="right" if heading == "calls" else "left", no_wrap=True, min_width=width)
     table.add_column("who", no_wrap=True)
-    for use in uses[-_ROWS_OF_CALLERS:]:
-        table.add_row(f"v{use.version}", f"{use.calls:,}", f"{_ago(use.last_at, now.at)} ago", _who(use, now.at))
+    for use, row in list(zip(uses, rows, strict=True))[-_ROWS_OF_CALLERS:]:
+        table.add_row(*row, _who(use, now.at))
     return table
 
 
