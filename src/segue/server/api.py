@@ -23,6 +23,7 @@ from segue.server.heartbeats import Heartbeats
 from segue.server.node_orders import OrdersForNodes
 from segue.server.permits import Permits
 from segue.server.publication import notice_of, publish
+from segue.server.quick import QuickRoute
 from segue.server.refusals import NotThereError
 from segue.server.status import fleet_row, status_of
 from segue.server.store import Store
@@ -48,6 +49,8 @@ BundleHash = Annotated[ContentHash, Path(pattern=_HASH, description="The SHA-256
 SentHash = Annotated[ContentHash, Query(pattern=_HASH, description="The SHA-256 of the body.")]
 SeenTag = Annotated[str | None, Header(alias="If-None-Match", description="The ETag of a copy that is there already.")]
 
+_PREFIX = "/v1"
+_NODE = "/systems/{system}/nodes/{node}"
 _Responses: TypeAlias = dict[int | str, dict[str, Any]]
 _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _BUNDLE_BODY = {"requestBody": {"required": True, "content": _BYTES, "description": "What `segue build` made."}}
@@ -212,7 +215,7 @@ class Endpoints:
 
 def router_of(endpoints: Endpoints) -> APIRouter:
     """Return the routes, each with all that it can answer."""
-    router = APIRouter(prefix="/v1", route_class=LimitedRoute)
+    router = APIRouter(prefix=_PREFIX, route_class=LimitedRoute)
 
     def add(method: str, path: str, handler: Callable[..., Any], summary: str, *refused: int, **more: Any) -> None:
         responses = responses_of(*refused) | more.pop("responses", {})
@@ -231,7 +234,7 @@ def router_of(endpoints: Endpoints) -> APIRouter:
     add("GET", "/systems/{system}/releases", endpoints.list_releases, "List a system's releases", 404)
     add("GET", "/bundles/{sha256}", endpoints.fetch_bundle, "Fetch a bundle", 404,
         response_class=StreamingResponse, response_model=None, responses=bytes_or_kept)  # fmt: skip
-    node = "/systems/{system}/nodes/{node}"
+    node = _NODE
     add("POST", f"{node}/heartbeat", endpoints.report_heartbeat, "Report a node", 409, 413)
     add("POST", f"{node}/alive", endpoints.report_alive, "Report that nothing changed", 409, 413)
     add("POST", f"{node}/permits", endpoints.ask_for_permit, "Ask for a permit", 404, 409, 413)
@@ -239,6 +242,20 @@ def router_of(endpoints: Endpoints) -> APIRouter:
         status_code=204, response_class=Response)  # fmt: skip
     add("GET", "/systems/{system}/status", endpoints.show_status, "Show a system", 404)
     return router
+
+
+def quick_routes_of(endpoints: Endpoints, changed: Callable[[], None]) -> tuple[QuickRoute[Any], ...]:
+    """Return the routes that every node asks all the time, for `Quick`.
+
+    Args:
+        endpoints: as the ordinary routes have them.
+        changed: is called when something may have changed that watchers see.
+    """
+    node = f"{_PREFIX}{_NODE}"
+    return (
+        QuickRoute(path=f"{node}/heartbeat", message=Heartbeat, answer=endpoints.report_heartbeat, then=changed),
+        QuickRoute(path=f"{node}/alive", message=Alive, answer=endpoints.report_alive),
+    )
 
 
 def responses_of(*refused: int) -> dict[int | str, dict[str, Any]]:

@@ -20,13 +20,14 @@ from starlette.exceptions import HTTPException
 
 from segue.errors import OperatorError, PeerError, SegueError
 from segue.model.clock import SystemClock
-from segue.server.api import Endpoints, router_of
+from segue.server.api import Endpoints, quick_routes_of, router_of
 from segue.server.bundles import BundleFolder, Bundles
 from segue.server.event_routes import Ringing, events_router
 from segue.server.events import Events
 from segue.server.metrics import Measured, Metrics, metrics_router
 from segue.server.node_orders import OrdersForNodes
 from segue.server.operator_api import OperatorEndpoints, operator_router_of
+from segue.server.quick import Quick
 from segue.server.refusals import refusal_of, wrong_fields
 from segue.server.sql import TEND_EVERY_S, SqlStore
 from segue.server.sql_bundles import BundleTable
@@ -83,10 +84,13 @@ def create_app(
     app.include_router(operator_router_of(OperatorEndpoints(store, orders, webhooks)))
     app.state.metrics = metrics = Metrics(store)
     app.include_router(metrics_router(metrics))
-    app.add_middleware(Measured, metrics=metrics)
     app.state.events = events = Events(store, count=metrics.watchers.inc)
     app.include_router(events_router(events, endpoints.list_releases))
+    # The last one comes first.
     app.add_middleware(Ringing, events=events)
+    quick = quick_routes_of(endpoints, events.ring)
+    app.add_middleware(Quick, routes=quick, limit_bytes=limit_bytes, refuse=_refuse)
+    app.add_middleware(Measured, metrics=metrics)
     app.add_exception_handler(SegueError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     app.add_exception_handler(HTTPException, _refuse_http)

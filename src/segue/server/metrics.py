@@ -72,6 +72,8 @@ class Metrics:
         self._request_time = Histogram(
             *_definition(measures.REQUEST_TIME), buckets=_REQUEST_BUCKETS_S, registry=self.registry
         )
+        #: {(method, route, status): where that is counted}
+        self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._database_errors = Counter(*_definition(measures.DATABASE_ERRORS), registry=self.registry)
         #: How many streams of events are open.
         self.watchers = Gauge(*_definition(measures.WATCHERS), registry=self.registry)
@@ -88,8 +90,15 @@ class Metrics:
         """
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
         route = getattr(scope.get("route"), "path", _OTHER)
-        self._requests.labels(method, route, status).inc()
-        self._request_time.labels(method, route).observe(seconds)
+        kind = method, route, status
+        counted = self._counted.get(kind)
+        if counted is None:
+            # Looking a series up costs more than counting in it.
+            series = self._requests.labels(*kind), self._request_time.labels(method, route)
+            counted = self._counted[kind] = series
+        count, took = counted
+        count.inc()
+        took.observe(seconds)
 
     def failed(self) -> None:
         """Count a time that the database did not answer."""
