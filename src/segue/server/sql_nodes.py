@@ -8,7 +8,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import bindparam, case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from segue.model.ids import NodeId, SystemName, Version
@@ -27,6 +27,23 @@ from segue.wire.messages import Heartbeat
 _NODES = table_of(NodeRow)
 _DETAILS = table_of(DetailsRow)
 _CALLS_COLUMNS = set(table_of(CallsRow).c.keys()) - {"system", "node", "last_at"}
+# What every batch of heartbeats asks is put together once, and asked of the connection: where nothing is new, that
+# would be most of the work.
+_ITS = (_NODES.c.system == bindparam("of"), _NODES.c.id.in_(bindparam("nodes", expanding=True)))
+#: What refers to a node, as a grant does, need not wait.
+_HELD = (
+    select(_NODES.c.id, _NODES.c.version, _NODES.c.said_version, _NODES.c.tag, _NODES.c.last_seen)
+    .where(*_ITS)
+    .order_by(_NODES.c.id)
+    .with_for_update(key_share=True)
+)
+_SEEN = update(_NODES).where(*_ITS).values(last_seen=bindparam("at"))
+_RELEASES = table_of(ReleaseRow)
+_NEWEST = (
+    select(_RELEASES.c.system, func.max(_RELEASES.c.version))
+    .where(_RELEASES.c.system.in_(bindparam("systems", expanding=True)))
+    .group_by(_RELEASES.c.system)
+)
 
 _NONE = Version(0)
 
@@ -75,6 +92,7 @@ class SqlNodes:
 
     def __init__(self, insert: Callable[[type[Base]], Insert]) -> None:
         self._insert = insert
+        self._keep_larger = _keep_larger(insert)
         self._kept: defaultdict[SystemName, Kept[NodeId, NodeRecord]] = defaultdict(Kept)
         self._said: dict[tuple[SystemName, NodeId], tuple[str, Heartbeat]] = {}
         self._upgrades: defaultdict[SystemName, Kept[NodeId, tuple[NodeId, Times]]] = defaultdict(Kept)
@@ -164,13 +182,13 @@ class SqlNodes:
     def _write(self, session: Session, system: SystemName, batch: _Batch, at: datetime) -> list[Entry]:
         changed = dict(batch.told)
         if unchanged := batch.seen - changed.keys():
-            mine = (_NODES.c.system == system) & _NODES.c.id.in_(unchanged)
-            session.execute(update(_NODES).where(mine).values(last_seen=at))
+            session.connection().execute(_SEEN, {"of": system, "nodes": list(unchanged), "at": at})
         entries = self._told(session, system, batch, at)
         if changed:
             tags = {node: batch.known[node].tag for node in changed}
             self._write_said(session, system, changed, tags, at)
-        _keep_larger(session, self._insert, [{"system": system, **row} for row in batch.calls])
+        if batch.calls:
+            session.connection().execute(self._keep_larger, [{"system": system, **row} for row in batch.calls])
         return entries
 
     def _told(self, session: Session, system: SystemName, batch: _Batch, at: datetime) -> list[Entry]:
@@ -251,10 +269,7 @@ def _begun(session: Session, batch: _Batch, tags: Mapping[NodeId, str]) -> _Batc
 
 def _held(session: Session, system: SystemName, nodes: Iterable[NodeId]) -> dict[NodeId, _Known]:
     """Return what is known of these nodes, and hold them, so that nobody else hears them meanwhile."""
-    columns = (_NODES.c.id, _NODES.c.version, _NODES.c.said_version, _NODES.c.tag, _NODES.c.last_seen)
-    wanted = select(*columns).where(_NODES.c.system == system, _NODES.c.id.in_(nodes)).order_by(_NODES.c.id)
-    # What refers to a node, as a grant does, need not wait.
-    rows = session.execute(wanted.with_for_update(key_share=True))
+    rows = session.connection().execute(_HELD, {"of": system, "nodes": list(nodes)})
     return {NodeId(node): _Known(*known) for node, *known in rows}
 
 
@@ -291,17 +306,12 @@ def _greet(batch: _Batch, node: NodeId, said: Heartbeat, at: datetime) -> None:
 
 
 def _newest(session: Session, systems: Iterable[SystemName]) -> dict[SystemName, Version]:
-    releases = table_of(ReleaseRow)
-    wanted = select(releases.c.system, func.max(releases.c.version)).where(releases.c.system.in_(list(systems)))
-    return {
-        SystemName(system): Version(newest) for system, newest in session.execute(wanted.group_by(releases.c.system))
-    }
+    rows = session.connection().execute(_NEWEST, {"systems": list(systems)})
+    return {SystemName(system): Version(newest) for system, newest in rows}
 
 
-def _keep_larger(session: Session, insert: Callable[[type[Base]], Insert], calls: list[dict[str, Any]]) -> None:
-    """Write counts, each in place of a smaller one with the same key."""
-    if not calls:
-        return
+def _keep_larger(insert: Callable[[type[Base]], Insert]) -> Insert:
+    """Return what writes counts, each in place of a smaller one with the same key."""
     statement = insert(CallsRow)
     new, old = statement.excluded, table_of(CallsRow).c
     grown = new["count"] > old["count"]
@@ -311,7 +321,7 @@ def _keep_larger(session: Session, insert: Callable[[type[Base]], Insert], calls
         "last_at": case((grown, later), else_=old.last_at),
     }
     keys = [column.name for column in table_of(CallsRow).primary_key]
-    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=kept), calls)
+    return statement.on_conflict_do_update(index_elements=keys, set_=kept)
 
 
 def _with_details(node: NodeRecord, text: str | None) -> NodeRecord:
