@@ -149,3 +149,32 @@ async def test_when_the_server_ends_all_are_told(threads: ThreadPoolExecutor) ->
         work.let.release()
     assert doing.cancelled()
     assert [str(error) for error in told] == ["the upgrade server ends"]
+
+
+async def test_what_is_in_no_hurry_is_gathered(threads: ThreadPoolExecutor) -> None:
+    """Who comes first waits a moment; who comes in that moment goes with it."""
+    work = Work()
+    work.let.release()
+    together = Together(work, threads=threads, limit=9, gather_s=0.2)
+    async with asyncio.TaskGroup() as tasks:
+        for number in (1, 2):
+            tasks.create_task(together.do(number))
+            await asyncio.sleep(0)
+        tasks.create_task(together.do(3))
+    assert work.batches == [[1, 2, 3]]
+    assert together.is_idle
+
+
+async def test_one_that_gives_up_while_it_gathers_holds_up_nobody(threads: ThreadPoolExecutor) -> None:
+    work = Work()
+    work.let.release()
+    together = Together(work, threads=threads, limit=9, gather_s=0.05)
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(together.do(1))
+        await asyncio.sleep(0)
+        second = tasks.create_task(together.do(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second == 3
+    assert work.batches == [[2]]
+    assert together.is_idle

@@ -9,6 +9,9 @@ from segue.server.together import Together
 
 #: Heartbeats in one transaction: who decides about a system waits for it, in SQLite.
 BATCH_LIMIT = 500
+#: Nodes that say that nothing changed are heard together: a transaction costs as much as what dozens of them say. An
+#: agent that says it waits for nothing but the answer.
+GATHER_S = 0.05
 
 
 class Heartbeats:
@@ -17,14 +20,15 @@ class Heartbeats:
     Args:
         store: the upgrade database.
         greet: as `Store.hear` takes it.
+        gather_s: for so many seconds reports that nothing changed are gathered.
     """
 
-    def __init__(self, store: Store, greet: Greet = welcome) -> None:
-        # A thread of its own: those for other requests may all wait for a decision.
-        threads = ThreadPoolExecutor(1, thread_name_prefix="heartbeats")
-        self._together: Together[Report, Heard] = Together(
-            partial(store.hear, greet=greet), threads=threads, limit=BATCH_LIMIT
-        )
+    def __init__(self, store: Store, greet: Greet = welcome, *, gather_s: float = GATHER_S) -> None:
+        # Threads of their own: those for other requests may all wait for a decision.
+        threads = ThreadPoolExecutor(2, thread_name_prefix="heartbeats")
+        hear = partial(store.hear, greet=greet)
+        self._together: Together[Report, Heard] = Together(hear, threads=threads, limit=BATCH_LIMIT)
+        self._gathered: Together[Report, Heard] = Together(hear, threads=threads, limit=BATCH_LIMIT, gather_s=gather_s)
 
     async def hear(self, report: Report) -> Heard:
         """Return what became of `report` once that is committed.
@@ -32,7 +36,7 @@ class Heartbeats:
         Raises:
             PeerError: the database does not answer now.
         """
-        return await self._together.do(report)
+        return await (self._gathered if report.said is None else self._together).do(report)
 
     def __repr__(self) -> str:
         return f"Heartbeats({self._together!r})"

@@ -1,7 +1,8 @@
 """What comes at the same time is done in one go, and each is told what became of its own once that is done.
 
-There is no task and no timer: whoever comes first does what has come by then, and hands on to one of those that came
-meanwhile. So one that comes alone waits for nobody, and under load each go takes as many as came during the last.
+There is no task: whoever comes first does what has come by then, and hands on to one of those that came meanwhile. So
+one that comes alone waits for nobody, and under load each go takes as many as came during the last. What is in no hurry
+may be gathered for a while before each go, so that it costs less.
 """
 
 import asyncio
@@ -36,12 +37,19 @@ class Together(Generic[Item, Result]):
             alone, so that one that is at fault harms no other.
         threads: where it runs.
         limit: so many at most in one go.
+        gather_s: for so many seconds who goes waits for others to come.
     """
 
     def __init__(
-        self, do: Callable[[Sequence[Item]], Sequence[Result | Exception]], *, threads: Executor, limit: int
+        self,
+        do: Callable[[Sequence[Item]], Sequence[Result | Exception]],
+        *,
+        threads: Executor,
+        limit: int,
+        gather_s: float = 0.0,
     ) -> None:
         self._do = do
+        self._gather_s = gather_s
         self._threads = threads
         self._limit = limit
         self._waiting: list[_Waiting[Item, Result]] = []
@@ -74,8 +82,12 @@ class Together(Generic[Item, Result]):
             mine.told = _future()
         self._is_doing = True
         try:
+            if self._gather_s:
+                await asyncio.sleep(self._gather_s)
             await self._go()
         finally:
+            if mine in self._waiting:  # it was cancelled before it went
+                self._waiting.remove(mine)
             self._hand_on()
         became = mine.told.result()
         assert not isinstance(became, _Turn), "whoever goes, does its own"
