@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.calls import Effort, Figure, call_figures, measure_calls
 from benchmarks.envoy import envoy_path
-from benchmarks.heartbeats import HeartbeatFigures, Pressing
+from benchmarks.heartbeats import AliveFigures, HeartbeatFigures, Pressing
 from benchmarks.install import InstallFigures, install_figures, measure_upgrade
 from benchmarks.memory import MemoryFigures, measure_memory
 from benchmarks.null import MESSAGES
@@ -167,6 +167,10 @@ def _add_service(table: Table, service: ServiceFigures) -> None:
         limit = f"{of.limit:.2f} {of.verdict}"
         table.add_row(f"heartbeats_{name}", _time(of.cpu_us), "", f"{of.ratio:.3f}", _bounds(of), limit)
         table.add_row("- in a second", f"{of.per_second:.0f}")
+    for name, alive in service.alive.items():
+        limit = f"{alive.limit:.2f} {alive.verdict}"
+        table.add_row(f"alive_{name}", _time(alive.cpu_us), "", f"{alive.ratio:.3f}", _bounds(alive), limit)
+        table.add_row("- to something new", _time(alive.news_cpu_us))
     for name, fleet in service.fleets.items():
         table.add_row(f"rollout_{name}", _time(fleet.rollout_s * 1e6), _time(fleet.permit_ms * 1000))
         table.add_row("- permits in a second", f"{fleet.permits_per_second:.1f}")
@@ -187,8 +191,17 @@ def _time(us: float) -> str:
     return f"{us:.0f} us" if us < 10_000 else f"{us / 1000:.0f} ms"
 
 
-def _bounds(of: Figure | InstallFigures | TransformFigures | HeartbeatFigures) -> str:
+def _bounds(of: Figure | InstallFigures | TransformFigures | HeartbeatFigures | AliveFigures) -> str:
     return f"{of.ratio_low:.3f}..{of.ratio_high:.3f}"
+
+
+def _worst(alive: Mapping[str, AliveFigures]) -> Mapping[str, object]:
+    """Return the largest ratio, with what it is made of, and the figures on each database."""
+    return {
+        "ratio": max(figures.ratio for figures in alive.values()),
+        "limit": max(figures.limit for figures in alive.values()),
+        **{name: asdict(figures) for name, figures in alive.items()},
+    }
 
 
 def _write(results: Results, context: Mapping[str, object]) -> None:
@@ -200,6 +213,7 @@ def _write(results: Results, context: Mapping[str, object]) -> None:
         "cold_restart": asdict(results.restart),
         **{f"transform_{kind}": asdict(figures) for kind, figures in results.transforms.items()},
         **{f"heartbeats_{name}": asdict(figures) for name, figures in results.service.heartbeats.items()},
+        "alive": _worst(results.service.alive),
         **{f"rollout_{name}": asdict(figures) for name, figures in results.service.fleets.items()},
         **{f"status_{name}": asdict(figures) for name, figures in results.status.items()},
         "context": context,

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.fleet import Course, FleetFigures, measure_fleet
-from benchmarks.heartbeats import HeartbeatFigures, Pressing, heartbeat_figures, measure_heartbeats
+from benchmarks.heartbeats import (
+    AliveFigures,
+    HeartbeatFigures,
+    Pressing,
+    alive_figures,
+    heartbeat_figures,
+    measure_heartbeats,
+)
 from segue.testing.postgresql import NoPostgresqlError, Postgresql, postgresql
 
 NO_POSTGRESQL = "heartbeats_postgresql and rollouts on PostgreSQL are left out: "
@@ -40,11 +47,13 @@ class ServiceFigures:
 
     Attributes:
         heartbeats: `{database: figures}`
+        alive: `{database: figures}`
         fleets: `{database and number of nodes: figures}`
         left_out: what could not be measured here, and why.
     """
 
     heartbeats: Mapping[str, HeartbeatFigures]
+    alive: Mapping[str, AliveFigures]
     fleets: Mapping[str, FleetFigures]
     left_out: Sequence[str] = field(default=())
 
@@ -73,7 +82,10 @@ async def measure_service(service: Service, generator: random.Random, tick: Call
                 fleets[f"{name}_{nodes}"] = await measure_fleet(course, where, generator.randrange(2**32))
                 tick()
     return ServiceFigures(
-        heartbeats=heartbeat_figures(seen, service.pressing.nodes, generator), fleets=fleets, left_out=left_out
+        heartbeats=heartbeat_figures(seen.heartbeats, service.pressing.nodes, generator),
+        alive=alive_figures(seen, generator),
+        fleets=fleets,
+        left_out=left_out,
     )
 
 

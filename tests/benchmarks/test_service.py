@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from benchmarks.heartbeats import Pressing, Saturated, heartbeat_figures
+from benchmarks.heartbeats import Pressing, Saturated, Seen, alive_figures, heartbeat_figures
 from benchmarks.service import Service, measure_service
 
 
@@ -20,6 +20,8 @@ async def test_both_databases_are_pressed_and_rolled_through() -> None:
     for figures in found.heartbeats.values():
         assert figures.per_second > 0
         assert figures.ratio > 0
+    assert set(found.alive) == {"sqlite", "postgresql"}
+    assert all(figures.ratio >= 0 for figures in found.alive.values())
     assert set(found.fleets) == {"sqlite_6", "postgresql_6"}
     for fleet in found.fleets.values():
         assert (fleet.failed, fleet.late) == (0, 0)
@@ -36,3 +38,14 @@ def test_a_ratio_is_of_one_round() -> None:
     assert found["sqlite"].ratio == 0.6
     assert (found["sqlite"].per_second, found["sqlite"].verdict) == (500, "kept")
     assert found["sqlite"].cpu_us == 1000.0
+
+
+def test_alive_is_compared_by_what_each_costs() -> None:
+    """Not by how many come in a second, as those that say that nothing changed wait for each other."""
+
+    def took(*us: int) -> list[Saturated]:
+        return [Saturated(answered=1000, took_s=1.0, cpu_s=one / 1000, client_share=0.2) for one in us]
+
+    seen = Seen(heartbeats={}, news={"sqlite": took(400, 500, 4000)}, alive={"sqlite": took(160, 200, 2000)})
+    found = alive_figures(seen, random.Random(1))["sqlite"]
+    assert (found.ratio, found.cpu_us, found.news_cpu_us, found.verdict) == (0.4, 200, 500, "kept")
