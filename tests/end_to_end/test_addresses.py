@@ -1,9 +1,8 @@
 """A node that listens at several addresses upgrades, and plain clients of each see no failed call."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import grpc.aio
 import pytest
 
 from segue.layer.grpc_channel import labelled_channel
+from segue.local import free_ports
 from segue.model.ids import NodeId, Version
 from segue.release.modules import LoadedRelease
 from segue.testing.certificates import Authority
@@ -101,13 +101,6 @@ def release(releases: dict[int, Path]) -> Any:
     loaded.unload()
 
 
-def free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with closing(socket.create_server((host, 0), family=family)) as found:
-        port: int = found.getsockname()[1]
-    return port
-
-
 async def listening_at(rig: Rig, path: Path, *options: str) -> None:
     """Start the node anew with further options, and wait for the socket at `path`, which is shown last."""
     await rig.local.end(N1)
@@ -130,7 +123,7 @@ async def test_ports_and_a_unix_socket_pass_with_tls(
         authority.cert.read_bytes(), client.key.read_bytes(), client.cert.read_bytes()
     )
     async with start(1) as rig:
-        addresses = [rig.local.members[N1], f"[::1]:{free_port('::1')}", f"unix:{short}/n1.sock"]
+        addresses = [rig.local.members[N1], f"[::1]:{free_ports(1)[0]}", f"unix:{short}/n1.sock"]
         tls = ("--tls-cert", str(own.cert), "--tls-key", str(own.key), "--tls-client-ca", str(authority.cert))
         await listening_at(rig, short / "n1.sock", "--listen", addresses[1], *tls)
         callers = Callers(release, credentials)
@@ -149,7 +142,7 @@ async def test_plain_addresses_of_both_families_pass(
 ) -> None:
     """The same without TLS, and a node that begins with another address than the one it is advertised by."""
     async with start(1) as rig:
-        addresses = [rig.local.members[N1], f"[::1]:{free_port('::1')}", f"unix:{short}/n1.sock"]
+        addresses = [rig.local.members[N1], f"[::1]:{free_ports(1)[0]}", f"unix:{short}/n1.sock"]
         await listening_at(rig, short / "n1.sock", "--listen", addresses[1], "--advertise", addresses[1])
         callers = Callers(release, None)
         async with callers.calling(addresses):

@@ -4,7 +4,6 @@ import asyncio
 import difflib
 import importlib
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import grpc
 import pytest
 
 import segue
+from segue.local import free_ports
 
 PAGE = Path(__file__).parents[2] / "docs" / "layer-alone.md"
 
@@ -60,9 +60,7 @@ def run(name: str) -> dict[str, Any]:
 
 
 def free_address() -> str:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
+    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
 def test_all_code_of_the_page_is_tried() -> None:

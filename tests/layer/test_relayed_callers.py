@@ -1,9 +1,8 @@
 """A call that another process of the node relays shows its caller as if it had been made here: forging fails."""
 
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from segue.layer.grpc_server import Dispatch
 from segue.layer.label import Newest
 from segue.layer.tls import TlsFiles
 from segue.layer.usage import Usage
+from segue.local import free_ports
 from segue.model.ids import Version
 from segue.testing.certificates import Authority, Signed
 
@@ -159,6 +159,5 @@ async def test_a_long_chain_of_certificates_passes(
 
 
 def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        port: int = found.getsockname()[1]
+    (port,) = free_ports(1)
     return port

@@ -1,9 +1,7 @@
 """Certificates that are replaced on disk are used for new connections, without a restart; broken ones are not used."""
 
 import logging
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from segue.layer.chain import Chain
 from segue.layer.grpc_listener import listen_on
 from segue.layer.grpc_server import Dispatch
 from segue.layer.tls import TlsFiles
+from segue.local import free_ports
 from segue.testing.certificates import Authority, Signed
 
 
@@ -60,8 +59,7 @@ async def world(
     client_ca = tmp_path / "client-ca.pem"
     client_ca.write_bytes(authority.cert.read_bytes())
     dispatch.show(chain(kinds("v1"), current=1))
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        port: int = found.getsockname()[1]
+    (port,) = free_ports(1)
     caplog.set_level(logging.INFO)
     tls = TlsFiles(cert=str(files.cert), key=str(files.key), client_ca=str(client_ca))
     listener = await listen_on(dispatch, [f"127.0.0.1:{port}"], 60, tls=tls)

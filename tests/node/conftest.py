@@ -1,9 +1,8 @@
 """Real processes of the application, of a release of a few lines that keeps what it is told in a file."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import grpc
 import pytest
 
 from segue.layer.grpc_channel import labelled_channel
+from segue.local import free_ports
 from segue.model.ids import Version
 from segue.node.hosts import HostProcess, Hosts
 from segue.node.plan import HostPlan, ReleasePlan, SimulationPlan, Stage
@@ -65,8 +65,7 @@ Say = Callable[..., Awaitable[bytes]]
 
 
 def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        port: int = found.getsockname()[1]
+    (port,) = free_ports(1)
     return port
 
 

@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 from segue.errors import PeerError
 from segue.layer.tls import TlsFiles
+from segue.local import free_ports
 from segue.node.hosts import HostProcess
 from segue.node.plan import HandOverMode, ReleasePlan, Stage
 from segue.testing.certificates import Authority
@@ -138,8 +139,7 @@ class Generations:
 
 
 def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        port: int = found.getsockname()[1]
+    (port,) = free_ports(1)
     return port
 
 

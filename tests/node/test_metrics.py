@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from segue import journey as j
 from segue.errors import OperatorError
 from segue.journey import Journey, Phase
+from segue.local import free_ports
 from segue.model.disk import Disk
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.model.release import Announcement
@@ -27,8 +28,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return f"127.0.0.1:{found.getsockname()[1]}"
+    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
 def release(version: int) -> Announcement:

@@ -3,15 +3,15 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from segue.errors import OperatorError
+from segue.local import free_ports
 from segue.model.ids import SystemName
 from segue.wire.client import UpgradeServer
 
@@ -64,8 +64,7 @@ async def segue(*arguments: str) -> AsyncIterator[Running]:
 
 
 def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        port: int = found.getsockname()[1]
+    (port,) = free_ports(1)
     return port
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import AsyncExitStack, closing
 import pytest
 
 from segue.errors import PeerError
+from segue.local import free_ports
 from segue.model.history import Kind
 from segue.model.ids import ContentHash, NodeId
 from segue.release.bundle import content_hash
@@ -36,8 +36,7 @@ class Server:
     """An upgrade server in a process of its own, always at one port."""
 
     def __init__(self, database: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self._database = database
         self.start()

@@ -10,7 +10,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
+
+from segue.local import free_ports
 
 #: Where Debian has its programs, a folder for each version.
 _DEBIAN = Path("/usr/lib/postgresql")
@@ -50,7 +51,7 @@ class Postgresql:
         self._folder = folder
         self._programs = programs
         self._user = _user()
-        self._port = _free_port()
+        (self._port,) = free_ports(1)
         self._process: subprocess.Popen[bytes] | None = None
         #: It listens on loopback, where other users of the machine may call.
         self._password = secrets.token_hex(16)
@@ -219,8 +220,3 @@ def _as_user(user: pwd.struct_passwd | None, parent: int) -> Callable[[], None]:
             os._exit(1)
 
     return prepare
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
