@@ -44,6 +44,7 @@ def test_each_failure_has_its_family(said: str, status: int, family: type[SegueE
     [
         "error: Failed to download `my-lib==2.0`",
         "error: No solution\n  cause: Because x and you require my_lib==2.0, we can conclude",
+        "error: No solution\n  cause: Because x and you require\n         my_lib==2.0, we can conclude",
         "error: Failed to fetch: http://127.0.0.1/simple/my-lib/",
         "error: error sending request for url (http://127.0.0.1/simple/my-lib/)",
     ],

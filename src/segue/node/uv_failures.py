@@ -126,7 +126,8 @@ def failure(
 def _where(said: str, lock: Path, requirements: Sequence[Requirement]) -> str:
     """Return `FILE:LINE` of the first requirement that uv named, the file alone if none."""
     named = set()
-    for name in re.findall(r"`([\w.-]+)==|require ([\w.-]+)==|/([\w.-]+)/(?:\)|\s|$)", said):
+    # uv breaks lines where it finds a terminal's width, or what it takes for one.
+    for name in re.findall(r"`([\w.-]+)==|require\s+([\w.-]+)==|/([\w.-]+)/(?:\)|\s|$)", said):
         named |= {normal_name(part) for part in name if part}
     for requirement in requirements:
         if requirement.name in named:
