@@ -34,13 +34,14 @@ class DeclaredTransport(httpx.AsyncBaseTransport):
     Args:
         app: the application.
         raise_faults: False to see what the application's own faults are answered with.
+        document: the application's OpenAPI document, which takes a while to make; None to make it.
 
     Attributes:
         seen: `{(operation's id, status)}` of all answers so far.
     """
 
-    def __init__(self, app: FastAPI, *, raise_faults: bool = True) -> None:
-        self._document = app.openapi()
+    def __init__(self, app: FastAPI, *, raise_faults: bool = True, document: Schema | None = None) -> None:
+        self._document = app.openapi() if document is None else document
         self._inner = httpx.ASGITransport(app, raise_app_exceptions=raise_faults)
         self.seen: set[tuple[str, int]] = set()
 

@@ -1,10 +1,11 @@
 """A whole upgrade server in this process, for tests: its clock is held, its answers are checked."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -176,13 +177,20 @@ class Bench:
         return response.status_code, response.json()
 
 
+#: `{limit of a bundle's bytes: the server's OpenAPI document}`: nothing else of a server is in it.
+_documents: dict[int, Mapping[str, Any]] = {}
+
+
 @asynccontextmanager
 async def open_bench(
     store: MemoryStore | SqlStore, folder: Path, *, limit_bytes: int = 100_000
 ) -> AsyncIterator[Bench]:
     """Run a server on `store`, whose clock is held, with bundles in `folder`, for as long as the context lasts."""
     store.clock = clock = HeldClock()
-    transport = DeclaredTransport(create_app(store, BundleFolder(folder), limit_bytes=limit_bytes))
+    app = create_app(store, BundleFolder(folder), limit_bytes=limit_bytes)
+    if limit_bytes not in _documents:
+        _documents[limit_bytes] = app.openapi()
+    transport = DeclaredTransport(app, document=_documents[limit_bytes])
     async with (
         UpgradeServer("http://segue", transport=transport) as server,
         httpx.AsyncClient(base_url="http://segue", transport=transport) as http,
