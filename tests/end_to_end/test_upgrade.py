@@ -67,7 +67,7 @@ async def test_no_client_can_tell(
         async with asyncio.TaskGroup() as running:
             for load in loads[:3]:
                 running.create_task(load.run())
-            await rig.publish(releases[2], releases[1])
+            await rig.local.publish(await rig.local.build(releases[2], releases[1]))  # as an author does
             for load in loads[3:]:  # version 2's clients do not wait for anybody
                 running.create_task(load.run())
             after = await rig.until_serving(2)

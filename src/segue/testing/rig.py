@@ -9,6 +9,7 @@ from pathlib import Path
 from segue.errors import OperatorError, PeerError
 from segue.local import LocalSettings, LocalSystem
 from segue.model.ids import NodeId
+from segue.release.bundle import build
 from segue.wire.client import UpgradeServer
 from segue.wire.messages import NodeStatus, SystemStatus
 
@@ -74,8 +75,8 @@ class Rig:
         return next(found for found in now.nodes if found.id == node)
 
     async def publish(self, release: Path, previous: Path | None = None) -> None:
-        """Build a release and publish it."""
-        await self.local.publish(await self.local.build(release, previous))
+        """Build a release and publish it, as `segue build` and `segue publish` do, without processes of their own."""
+        await self.server.publish(await asyncio.to_thread(build, release, previous=previous))
 
     def _words(self, last: SystemStatus | None) -> str:
         said = [f"status: {last.model_dump_json(indent=1) if last else 'none was had'}"]
