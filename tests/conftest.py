@@ -5,6 +5,17 @@ from collections.abc import Generator
 
 import pytest
 
+from segue.local import machine
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each process that runs tests beside others ports of its own: what one was given, no other may be."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        count, number = worker["workercount"], int(worker["workerid"].removeprefix("gw"))
+        share = len(machine._PORTS) // count
+        machine._PORTS = machine._PORTS[number * share : (number + 1) * share]  # the seam
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(

@@ -12,6 +12,7 @@ from segue.testing.lineage import tally_callers, write_lineage
 
 
 @pytest.mark.end_to_end
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_a_cold_restart_is_seen_by_its_callers(tmp_path: Path) -> None:
     """Calls fail while there is nobody, and what was stored is there afterwards."""
@@ -34,6 +35,7 @@ async def test_a_cold_restart_is_seen_by_its_callers(tmp_path: Path) -> None:
 
 
 @pytest.mark.end_to_end
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_an_upgrade_is_measured_under_load() -> None:
     """No call fails in it, and some do in a cold restart; the transform is part of the pause."""

@@ -9,6 +9,7 @@ from benchmarks.service import Service, measure_service
 
 
 @pytest.mark.end_to_end
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_both_databases_are_pressed_and_rolled_through() -> None:
     service = Service(pressing=Pressing(nodes=10, rounds=1, block_s=0.3), fleets=(6,))

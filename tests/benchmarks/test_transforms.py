@@ -25,6 +25,7 @@ SMALL = Amount(files=30, database_mib=1, rounds=1)
 
 
 @pytest.mark.end_to_end
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_files_are_transformed_and_copied(tmp_path: Path) -> None:
     """Each has its checksum in front, and the copy is as it was."""
@@ -42,6 +43,7 @@ async def test_files_are_transformed_and_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.end_to_end
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_a_database_is_transformed_and_copied(tmp_path: Path) -> None:
     """Each row has its size, and the copy is as it was."""
@@ -56,6 +58,7 @@ async def test_a_database_is_transformed_and_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.end_to_end
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each kind has figures, and its folder goes."""

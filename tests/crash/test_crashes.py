@@ -17,7 +17,7 @@ from segue.testing.crashing.points import Moment, Victim
 from segue.testing.crashing.trials import Trials
 from segue.testing.crashing.ways import WAYS, Way
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.alone, pytest.mark.asyncio(loop_scope="module")]
 
 #: Random trials of a node on its way, and the crashes in each.
 RANDOM_TRIALS, RANDOM_CRASHES = 20, 4

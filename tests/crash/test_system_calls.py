@@ -20,6 +20,7 @@ from segue.testing.crashing.ways import WAYS, Way
 
 
 @pytest.mark.end_to_end
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "ways", [pytest.param(WAYS[:2], id="upgrade"), pytest.param(WAYS, id="every way", marks=pytest.mark.crash)]

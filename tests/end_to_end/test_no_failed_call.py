@@ -17,7 +17,7 @@ from segue.testing.rig import Rig
 from segue.wire.client import UpgradeServer
 from segue.wire.messages import UpgradeRow
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.alone, pytest.mark.timeout(600)]
 
 SEED = 20_260_302
 UPGRADES, CALLS = 10, 15_000
