@@ -250,6 +250,26 @@ async def test_a_successor_that_has_just_gone(
     await until(lambda: dispatch.in_flight.forwarded == 0)
 
 
+async def test_a_successor_that_has_just_gone_and_a_request_that_comes_later(
+    address: str, dispatch: Dispatch, successor: Dispatch, serve: Serve, connect: Connect, chain: MakeChain, kinds: Any,
+    until: Until, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It was being read for the first successor, and is not lost to the next."""
+    dispatch.forward(connect("127.0.0.1:1"))
+    client: Any = connect(address, 1)
+    monkeypatch.setattr(Forwarding, "is_reached", True)
+    stream = client.stream_stream("/toy.Kinds/Both")()
+    await until(lambda: dispatch.in_flight.forwarded == 1)
+    successor.show(chain(kinds("new"), current=1))
+    dispatch.forward(connect(await serve(successor)))
+    await until(lambda: successor.in_flight.clients == 1)
+    await stream.write(b"a")
+    async with asyncio.timeout(10):
+        assert await stream.read() == b"new:a"
+    await stream.done_writing()
+    assert await stream.read() is grpc.aio.EOF
+
+
 async def test_a_second_successor(
     dispatch: Dispatch, successor: Dispatch, serve: Serve, connect: Connect, chain: MakeChain, kinds: Any, until: Until
 ) -> None:

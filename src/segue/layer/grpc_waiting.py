@@ -124,7 +124,10 @@ class WaitingCalls:
                 case successor:
                     is_reached = self._forwarding.is_reached
                     if not is_reached:
-                        await self._begin_waiting(visit)
+                        self._parked.check()
+                    # Also where it can be reached: the call may be moved in the middle of reading, and gRPC would
+                    # give that request to nobody.
+                    await visit.read_ahead()
                     try:
                         return await self._forwarding.relay(successor, visit.onward(is_reached=is_reached))
                     except MovedError:
