@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO_REPORT ?= demo-report
 DEMO_TO ?= 2
 
-.PHONY: help setup demo test test-crash lint lint-releases bench protos lock clean
+.PHONY: help setup demo test test-crash lint lint-style lint-types lint-releases bench protos lock clean
 
 help:  ## say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,18 +39,21 @@ setup: .venv/ready  ## make .venv with everything in it
 demo: setup  ## upgrade a running block store from version 1 to version 2, under load (DEMO_TO=3: and on to 3)
 	$(BIN)/segue demo --to $(DEMO_TO) --report $(DEMO_REPORT)
 
-test: setup  ## run every test, but of the crashes one in each step
-	$(BIN)/python -m pytest
+test: setup  ## run every test, but of the crashes one in each step: first those that others may run beside
+	$(BIN)/python -m tests.lanes
 
 test-crash: setup  ## kill a node at every moment of every step, and at random times: more than 200 crashes in some minutes
 	$(BIN)/python -m pytest -m crash tests/crash
 
-lint: setup  ## ruff, mypy --strict, import-linter
+lint: lint-types lint-style lint-releases  ## ruff, mypy --strict, import-linter
+
+lint-style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(MAKE) --no-print-directory lint-releases
 	$(BIN)/lint-imports
+
+lint-types: setup
+	$(BIN)/mypy
 
 # One run for each release, as packages of one name cannot share one.  For mypy, `previous` is a link to the release before.
 BLOCKSTORE := examples/blockstore/blockstore
