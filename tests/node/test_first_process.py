@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from segue.node.first_process import _REST_S
+
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 #: Far more than anything here takes, on the busiest machine.
 LONG_S = 15.0
@@ -150,7 +152,9 @@ def test_what_the_agent_leaves_is_told_to_end(first: Callable[[str], First]) -> 
         sys.exit(1)
     """)
     assert program.said() == "ended in order"
+    began = time.monotonic()
     assert program.status() == 1
+    assert time.monotonic() - began < _REST_S / 2, "nobody was left, and it was waited for"
 
 
 def test_any_other_process_just_goes_on() -> None:

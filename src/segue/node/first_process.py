@@ -49,22 +49,22 @@ def _until_ended(child: int, watched: frozenset[signal.Signals]) -> int:
             with suppress(ProcessLookupError):
                 os.kill(child, number)
             continue
-        ended = _reap()
-        if ended is not None and child in ended:
+        ended, _ = _reap()
+        if child in ended:
             status = os.waitstatus_to_exitcode(ended[child])
             return status if status >= 0 else 128 - status
 
 
-def _reap() -> dict[int, int] | None:
-    """Reap all children that have ended: `{process: wait status}`; None if there are no children at all."""
+def _reap() -> tuple[dict[int, int], bool]:
+    """Reap all children that have ended: `{process: wait status}`; and say whether there are others."""
     ended: dict[int, int] = {}
     while True:
         try:
             process, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return ended or None
+            return ended, False
         if not process:
-            return ended
+            return ended, True
         ended[process] = status
 
 
@@ -73,7 +73,7 @@ def _end_the_rest(watched: frozenset[signal.Signals]) -> None:
     with suppress(ProcessLookupError):
         os.kill(-1, signal.SIGTERM)
     deadline = time.monotonic() + _REST_S
-    while _reap() is not None and (left_s := deadline - time.monotonic()) > 0:
+    while _reap()[1] and (left_s := deadline - time.monotonic()) > 0:
         told = signal.sigtimedwait(watched, left_s)
         if told is not None and told.si_signo != signal.SIGCHLD:
             return
