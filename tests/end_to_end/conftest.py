@@ -31,7 +31,11 @@ def start(tmp_path: Path, releases: dict[int, Path]) -> Callable[[int], Abstract
 
     def start_nodes(nodes: int) -> AbstractAsyncContextManager[Rig]:
         settings = LocalSettings(
-            system=SystemName("blockstore"), class_name=ClassName("BlockNode"), nodes=nodes, max_connection_age_s=2
+            system=SystemName("blockstore"),
+            class_name=ClassName("BlockNode"),
+            nodes=nodes,
+            max_connection_age_s=2,
+            poll_s=0.2,
         )
         return rigged(tmp_path / "system", settings, releases[1])
 
