@@ -64,7 +64,7 @@ lint-releases: setup
 	MYPYPATH=$(BLOCKSTORE)-2:build/previous-of-2 $(BIN)/mypy --cache-dir .mypy_cache/blockstore-2 -p blockstore
 	MYPYPATH=$(BLOCKSTORE)-3:build/previous-of-3 $(BIN)/mypy --cache-dir .mypy_cache/blockstore-3 -p blockstore
 
-bench: setup  ## measure calls against bare gRPC, upgrades, pauses and transforms: four to seven minutes
+bench: setup  ## measure calls, upgrades, pauses, transforms, and upgrade servers with 10,000 nodes: nine to twelve minutes
 	$(BIN)/python -m benchmarks
 
 protos: setup  ## generate the examples' gRPC code again

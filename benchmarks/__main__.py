@@ -59,7 +59,7 @@ _FULL = Size(
     nodes=5,
     pauses=9,
     state=Amount(files=10_000, database_mib=1024, rounds=3),
-    service=Service(pressing=Pressing(nodes=1000, rounds=9, block_s=2.0), fleets=(100, 1000)),
+    service=Service(pressing=Pressing(nodes=1000, rounds=9, block_s=2.0), fleets=(100, 1000, 10_000)),
     looking=Looking(nodes=10_000, rounds=5),
 )
 _SHORT = Size(

@@ -1,7 +1,8 @@
 """A fleet of simulated agents on one upgrade server, while a rollout runs through it: what the server needs for it.
 
-Each agent speaks the real protocol over HTTP: it reports every so many seconds, asks for its permit once it hears of
-the release, as often as the server says, is away for a moment, reports its new version and returns the permit.
+Each agent speaks the real protocol over HTTP: it reports every so many seconds, in full once and then by the tag of
+that, asks for its permit once it hears of the release, as often as the server says, is away for a moment, reports its
+new version and returns the permit. All are in one process, which must cost little: it is on the server's machine.
 """
 
 import asyncio
@@ -19,9 +20,11 @@ from benchmarks.http_lines import Answer, Line, open_line, post
 from benchmarks.servers import HOST, Server, upgrade_server
 from segue.testing.server import bundle_of
 from segue.wire.client import UpgradeServer
-from segue.wire.messages import Heartbeat, PermitRequest, PermitReturnRequest
+from segue.wire.messages import AgentRow, Heartbeat, PermitRequest, PermitReturnRequest
 
 _NODE = "/v1/systems/blockstore/nodes/n{node}"
+_REQUEST = PermitRequest(class_name="BlockNode", from_version=1, to_version=2).model_dump_json().encode()
+_BACK = PermitReturnRequest().model_dump_json().encode()
 _OK, _NO_CONTENT = 200, 204
 #: Connections that the agents share: what the server reads and writes is the same.
 _LINES = 200
@@ -45,7 +48,7 @@ class Course:
     every_s: float = 30.0
     away_s: float = 1.0
     schedule: str = "max_unavailable = 100"
-    limit_s: float = 600.0
+    limit_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +99,10 @@ class _Agent:
         self._said = Heartbeat(
             class_name="BlockNode", version=1, address=f"10.0.0.{node % 250}:9001",
             attributes={"zone": "abc"[node % 3]}, phase="serving", pid=1000 + node, answers=(1,),
+            agent=AgentRow(folder=f"folder{node}", starts=1, run=f"run{node}", report_s=fleet.every_s),
         )  # fmt: skip
+        #: Says that what was said last still holds; None if that was not yet answered.
+        self._alive: bytes | None = None
         self._heard = asyncio.Event()
         self._last_s: float | None = None
 
@@ -104,13 +110,18 @@ class _Agent:
         """Send one heartbeat."""
         seen = self._fleet.seen
         began = time.perf_counter()
-        answer = await self._fleet.ask(f"{self._path}/heartbeat", self._said.model_dump_json().encode())
+        if self._alive is None:
+            answer = await self._fleet.ask(f"{self._path}/heartbeat", self._said.model_dump_json().encode())
+        else:
+            answer = await self._fleet.ask(f"{self._path}/alive", self._alive)
         now = time.perf_counter()
         seen.heartbeats_s.append(now - began)
         if self._last_s is not None:
             seen.gaps_s.append(now - self._last_s)
         self._last_s = now
-        if answer.status == _OK and json.loads(answer.body)["newest"] > self._said.version:
+        said = json.loads(answer.body) if answer.status == _OK else {}
+        self._alive = json.dumps({"tag": said["tag"]}).encode() if said.get("tag") else None
+        if said.get("newest", 0) > self._said.version:
             self._heard.set()
 
     async def report_on(self, first_s: float, every_s: float) -> None:
@@ -125,17 +136,15 @@ class _Agent:
         await self._heard.wait()
         permit = await self._permitted(rng)
         await asyncio.sleep(away_s)
-        self._said = self._said.model_copy(update={"version": 2, "answers": (1, 2)})
+        self._said, self._alive = self._said.model_copy(update={"version": 2, "answers": (1, 2)}), None
         await self.report()
-        how = PermitReturnRequest().model_dump_json().encode()
-        await self._fleet.ask(f"{self._path}/permits/{permit}/return", how)
+        await self._fleet.ask(f"{self._path}/permits/{permit}/return", _BACK)
 
     async def _permitted(self, rng: random.Random) -> str:
         """Ask for the permit until it is granted, as often as the server says, and return its id."""
-        request = PermitRequest(class_name="BlockNode", from_version=1, to_version=2).model_dump_json().encode()
         while True:
             began = time.perf_counter()
-            answer = await self._fleet.ask(f"{self._path}/permits", request)
+            answer = await self._fleet.ask(f"{self._path}/permits", _REQUEST)
             self._fleet.seen.permits_s.append(time.perf_counter() - began)
             said = json.loads(answer.body) if answer.status == _OK else {}
             if said.get("permit"):
@@ -150,10 +159,15 @@ class Fleet:
         server: what they report to.
         course: what they go through.
         seed: what their moments are drawn from.
+
+    Attributes:
+        seen: what they met.
+        every_s: between two heartbeats of a node.
     """
 
     def __init__(self, server: Server, course: Course, seed: int) -> None:
         self.seen = _Seen()
+        self.every_s = course.every_s
         self._server = server
         self._course = course
         self._rng = random.Random(seed)

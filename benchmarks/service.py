@@ -20,7 +20,9 @@ from segue.testing.postgresql import NoPostgresqlError, Postgresql, postgresql
 
 NO_POSTGRESQL = "heartbeats_postgresql and rollouts on PostgreSQL are left out: "
 #: Of a fleet, so large a share may be away at once.
-_AWAY = 20
+_AWAY = 10
+#: Seconds between two heartbeats of a node; in a fleet that is larger than `_LARGE`, `_SELDOM_S`.
+_OFTEN_S, _SELDOM_S, _LARGE = 10.0, 30.0, 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,8 @@ async def measure_service(service: Service, generator: random.Random, tick: Call
         seen = await measure_heartbeats(service.pressing, databases("heartbeats"), generator, tick)
         fleets: dict[str, FleetFigures] = {}
         for nodes in service.fleets:
-            course = Course(nodes=nodes, every_s=10.0, schedule=f"max_unavailable = {max(1, nodes // _AWAY)}")
+            every_s = _SELDOM_S if nodes > _LARGE else _OFTEN_S
+            course = Course(nodes=nodes, every_s=every_s, schedule=f"max_unavailable = {max(1, nodes // _AWAY)}")
             for name, where in databases(f"fleet{nodes}").items():
                 fleets[f"{name}_{nodes}"] = await measure_fleet(course, where, generator.randrange(2**32))
                 tick()
