@@ -138,7 +138,7 @@ async def test_a_node_that_stopped_asking_waits_for_nothing(bench: Bench) -> Non
         await bench.beat(node)
     await bench.ask("n1")
     await bench.ask("n2")
-    bench.clock.move(16)
+    bench.clock.move(20)
     assert (await bench.server.status(SYSTEM)).nodes[1].waits_for is None
     await bench.beat("n2", 2)
     assert (await bench.server.status(SYSTEM)).nodes[1].waits_for is None
