@@ -142,11 +142,11 @@ async def test_no_server_at_the_start_is_an_error() -> None:
 
 
 def test_a_node_that_does_not_report_is_not_shown_as_serving() -> None:
-    """What it said last is old: the row and the headline say for how long."""
-    text = shown(status(node(last_seen=AT - timedelta(seconds=23)), node(id="n2")))
+    """What it said last is old: the row and the headline say for how long. Whether it is too old, the server says."""
+    text = shown(status(node(last_seen=AT - timedelta(seconds=23), silent=True), node(id="n2")))
     assert "silent: n1" in text
     assert "silent for 23 s, last serving" in text
-    assert "silent" not in shown(status(node(last_seen=AT - timedelta(seconds=10))))
+    assert "silent" not in shown(status(node(last_seen=AT - timedelta(seconds=80))))
 
 
 def test_a_failure_has_a_line_of_its_own() -> None:

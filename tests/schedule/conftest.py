@@ -27,6 +27,7 @@ def fact(
     failed_at: float | None = None,
     facts: Mapping[str, float] | None = None,
     holds: str | None = None,
+    report_s: float = 0,
     **attributes: str,
 ) -> NodeFact:
     """Make a fact; times are seconds before noon."""
@@ -47,6 +48,7 @@ def fact(
         failed_at=ago(failed_at),
         facts=facts or {},
         holds=holds,
+        report_s=report_s,
         away_from=Version(away_over[0]) if away_over else None,
         away_to=Version(away_over[1]) if away_over else None,
     )

@@ -34,7 +34,7 @@ BLOCKS, EDGE = ClassName("BlockNode"), ClassName("Edge")
 NOON = datetime(2024, 5, 2, 12, 0, 0, tzinfo=UTC)
 STEADY = settings(derandomize=True, deadline=None, max_examples=150)
 
-MOMENTS = st.integers(-5, 90).map(lambda ago: NOON - timedelta(seconds=ago))
+MOMENTS = st.integers(-5, 120).map(lambda ago: NOON - timedelta(seconds=ago))
 ATTRIBUTES = st.dictionaries(st.sampled_from(["zone", "rack"]), st.sampled_from(["a", "b"]))
 RULES = st.builds(
     Rules,
@@ -92,6 +92,7 @@ def fleets(draw: DrawFn) -> Fleet:
             failed_at=draw(st.none() | MOMENTS),
             facts=draw(st.sampled_from([{"ms": 3.0}] * 4 + [{"ms": 9.0}, {}])),
             holds="busy" if draw(seldom) else None,
+            report_s=draw(st.sampled_from([0.0, 2.0, 25.0, 30.0])),
         )
         for number in range(draw(st.sampled_from([8, 6, 5, 4, 3, 2, 1, 0])))
     ]
@@ -118,6 +119,11 @@ def hands(draw: DrawFn) -> Hand:
         retried=of_nodes(Deed.RETRY),
         forced=of_nodes(Deed.FORCE),
     )
+
+
+def is_silent(fact: NodeFact) -> bool:
+    """By the rule as it is documented, for rules that call no node silent before 60 s."""
+    return abs((NOON - fact.last_seen).total_seconds()) >= max(60, 3 * fact.report_s)
 
 
 def away_by_group(fleet: Fleet, per: str | None, away: set[NodeId]) -> Counter[str]:
@@ -168,7 +174,7 @@ def test_operators_have_the_last_word(fleet: Fleet, rules: Rules, hand: Hand) ->
     if hand.paused:
         assert grants <= forced
     for fact in fleet.requests():
-        if fact.id in forced and (Version(2), fact.id) not in hand.skipped and not fact.is_silent(NOON, 60):
+        if fact.id in forced and (Version(2), fact.id) not in hand.skipped and not is_silent(fact):
             assert fact.id in grants
     abort = Action(deed=Deed.ABORT, at=NOON, who="ann", version=Version(2))
     assert not decide(replace(fleet, hand=replace(hand, aborted={Version(2): abort})), rules, NOON).grants
@@ -196,8 +202,7 @@ def test_what_is_spent_is_not_spent_twice(fleet: Fleet, rules: Rules) -> None:
             for fact in gone
             if fact.upgraded_at
             and not fact.failed
-            and fact.upgraded_at + timedelta(seconds=0 if late else 20)
-            <= (fact.last_seen if fact.is_silent(NOON, 60) else NOON)
+            and fact.upgraded_at + timedelta(seconds=0 if late else 20) <= (fact.last_seen if is_silent(fact) else NOON)
         ]
         size = next((size for size in sizes if len(soaked) < size), len(members))
         assert len(gone) + len(grants) <= size
@@ -215,11 +220,7 @@ def test_without_a_rule_that_no_grant_changes_no_less_is_granted(fleet: Fleet, r
 @given(fleet=fleets(), rules=RULES)
 def test_no_grant_passes_a_budget(fleet: Fleet, rules: Rules) -> None:
     grants = set(decide(fleet, rules, NOON).grants)
-    away = {
-        fact.id
-        for fact in fleet.nodes.values()
-        if fact.away_since or (fact.version > 0 and (NOON - fact.last_seen).total_seconds() >= 60)
-    }
+    away = {fact.id for fact in fleet.nodes.values() if fact.away_since or (fact.version > 0 and is_silent(fact))}
     assert not grants & away
     for budget in rules.budgets:
         before, after = (away_by_group(fleet, budget.per, nodes) for nodes in (away, away | grants))
@@ -235,7 +236,7 @@ def test_a_refusal_is_no_whim(fleet: Fleet, rules: Rules) -> None:
     decision = decide(fleet, rules, NOON)
     free = decide(fleet, Rules(budgets=(), stale_s=rules.stale_s), NOON)
     for node in decision.refusals:
-        seen = NOON - fleet.nodes[node].last_seen < timedelta(seconds=60)
+        seen = not is_silent(fleet.nodes[node])
         assert (node in free.grants) is (seen and not isinstance(decision.refusals[node].reason, NodeHolds))
 
 
@@ -249,7 +250,7 @@ def test_a_refusal_is_true(fleet: Fleet, rules: Rules) -> None:
         match refusal.reason:
             case BudgetSpent(away=away):
                 facts = [fleet.nodes[other] for other in away]
-                assert all(fact.away_since or fact.is_silent(NOON, rules.stale_s) for fact in facts)
+                assert all(fact.away_since or is_silent(fact) for fact in facts)
             case CanaryAway(node=canary):
                 assert fleet.nodes[canary].away_since
             case Behind(node=before):
@@ -276,7 +277,7 @@ def test_nodes_that_joined_at_the_target_change_nothing(fleet: Fleet, rules: Rul
     joined = {
         fact.id
         for fact in fleet.nodes.values()
-        if fact.version >= 2 and not fact.upgraded_at and not fact.away_since and not fact.is_silent(NOON, 60)
+        if fact.version >= 2 and not fact.upgraded_at and not fact.away_since and not is_silent(fact)
     }
     rest = replace(fleet, nodes={node: fact for node, fact in fleet.nodes.items() if node not in joined})
     assert decide(fleet, rules, NOON) == decide(rest, rules, NOON)

@@ -199,6 +199,19 @@ class TestSilence:
     def test_the_limit_of_silence_is_a_rule(self, decided: Decide, fact: Fact) -> None:
         assert decided(Rules(stale_s=60), fact("n1", seen=59), fact("n2", waits=1)).grants == ("n2",)
 
+    @pytest.mark.parametrize(
+        ("report_s", "silent_s"), [(0, 15), (2, 15), (5, 15), (5.1, 15.3), (30, 90), (1200, 3600), (1e9, 3600)]
+    )
+    def test_a_node_is_silent_once_it_missed_three_reports(
+        self, decided: Decide, fact: Fact, report_s: float, silent_s: float
+    ) -> None:
+        """Not before 15 s, and after an hour however seldom it says that it reports."""
+        other = fact("n2", waits=1)
+        assert decided(Rules(), fact("n1", seen=silent_s - 0.1, report_s=report_s), other).grants == ("n2",)
+        assert texts(decided(Rules(), fact("n1", seen=silent_s, report_s=report_s), other)) == {
+            "n2": "1 of 1 node is away (n1 silent)"
+        }
+
     def test_a_silent_node_with_a_permit_counts_once(self, decided: Decide, fact: Fact) -> None:
         decision = decided(Rules(budgets=(Budget(limit=2),)), fact("n1", seen=99, away=120), fact("n2", waits=1))
         assert decision.grants == ("n2",)

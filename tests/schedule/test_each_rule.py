@@ -279,25 +279,62 @@ class TestFailures:
     RULES = free(failure_budget=2)
 
     def test_a_budget_that_is_spent_halts(self, fact: Fact, noon: datetime) -> None:
-        facts = fact("n1", waits=1), fact("f1", failed_at=50), fact("s1", version=2, upgraded=99, seen=40)
+        facts = fact("n1", waits=1), fact("f1", failed_at=50), fact("s1", version=2, upgraded=99, seen=70)
         assert ask(noon, self.RULES, *facts[:2]).grants == ("n1",)
         assert texts(ask(noon, self.RULES, *facts)) == {
             "n1": "halted: 2 of 2 failures (f1 failed, s1 silent); an operator must resume"
         }
 
     def test_it_is_known_when_nobody_waits(self, fact: Fact, noon: datetime) -> None:
-        fleet = Fleet.of(CLASS, TARGET, (fact("f1", failed_at=50), fact("s1", away=60, seen=40)))
+        fleet = Fleet.of(CLASS, TARGET, (fact("f1", failed_at=50), fact("s1", away=80, seen=70)))
         refusal = halted(fleet, self.RULES, noon)
         assert refusal is not None
         assert refusal.text.startswith("halted: 2 of 2 failures")
         assert halted(fleet, free(failure_budget=3), noon) is None
 
     def test_what_was_before_a_resumption_does_not_count(self, fact: Fact, noon: datetime) -> None:
-        facts = fact("n1", waits=1), fact("f1", failed_at=50), fact("s1", version=2, upgraded=99, seen=40)
+        facts = fact("n1", waits=1), fact("f1", failed_at=50), fact("s1", version=2, upgraded=99, seen=70)
         resumed = Hand(resumed=done(Deed.RESUME, noon - timedelta(seconds=30)))
         assert ask(noon, self.RULES, *facts, hand=resumed).grants == ("n1",)
         again = fact("f2", failed_at=20), fact("f3", failed_at=10)
         assert "f2 failed, f3 failed" in texts(ask(noon, self.RULES, *facts, *again, hand=resumed))["n1"]
+
+    def test_a_node_that_is_silent_and_not_yet_lost_does_not_count(self, fact: Fact, noon: datetime) -> None:
+        """Silence costs a place among those that are away at once; a failure it is when the lease of a permit ends."""
+        facts = fact("n1", waits=1), fact("f1", failed_at=50), fact("s1", version=2, upgraded=99, seen=59)
+        assert ask(noon, self.RULES, *facts).grants == ("n1",)
+
+    def test_a_node_that_seldom_reports_is_lost_when_it_missed_six(self, fact: Fact, noon: datetime) -> None:
+        for seen, is_lost in ((179, False), (180, True)):
+            seldom = fact("s1", version=2, upgraded=999, seen=seen, report_s=30)
+            decision = ask(noon, self.RULES, fact("n1", waits=1), fact("f1", failed_at=50), seldom)
+            assert (decision.grants == ()) is is_lost
+
+    def test_nobody_is_lost_whom_nobody_could_have_heard(self, fact: Fact, noon: datetime) -> None:
+        """The upgrade server was away, or its clock was put forward: all are silent, and none need have failed."""
+        facts = fact("n1", waits=1), fact("f1", failed_at=50), fact("s1", version=2, upgraded=9999, seen=3600)
+        for ago, is_lost in ((0, False), (59, False), (60, True)):
+            decision = ask(noon, self.RULES, *facts, listens_since=noon - timedelta(seconds=ago))
+            assert (decision.grants == ()) is is_lost
+
+    def test_a_node_whose_silence_halted_counts_though_it_is_back(self, fact: Fact, noon: datetime) -> None:
+        """It may have crashed by the release, and been started anew: somebody has to look."""
+        facts = fact("n1", waits=1), fact("f1", failed_at=50), fact("s1", version=2, upgraded=999)
+        lost_at = {NodeId("s1"): noon - timedelta(seconds=40)}
+        text = "halted: 2 of 2 failures (f1 failed, s1 was silent); an operator must resume"
+        assert texts(ask(noon, self.RULES, *facts, lost_at=lost_at)) == {"n1": text}
+        for seconds, goes in ((41, False), (40, True), (30, True)):
+            resumed = Hand(resumed=done(Deed.RESUME, noon - timedelta(seconds=seconds)))
+            decision = ask(noon, free(failure_budget=1), *facts[::2], lost_at=lost_at, hand=resumed)
+            assert (decision.grants == ("n1",)) is goes
+
+    def test_a_node_that_died_after_somebody_looked_is_a_new_failure(self, fact: Fact, noon: datetime) -> None:
+        """Also if it was heard of for the last time right before."""
+        dead = fact("s1", version=2, upgraded=999, seen=70)
+        for seconds, goes in ((69, False), (56, False), (55, True)):
+            resumed = Hand(resumed=done(Deed.RESUME, noon - timedelta(seconds=seconds)))
+            decision = ask(noon, free(failure_budget=1), fact("n1", waits=1), dead, hand=resumed)
+            assert (decision.grants == ("n1",)) is goes
 
     def test_what_was_before_a_retry_does_not_count(self, fact: Fact, noon: datetime) -> None:
         facts = fact("n1", waits=1), fact("f1", failed_at=50), fact("f2", failed_at=40)

@@ -27,6 +27,7 @@ CLASS = ClassName("BlockNode")
         (lambda: Canary(nodes=1, soak_s=math.inf), "canary.soak is inf s"),
         (lambda: Rules(stale_s=0), "stale_s is 0"),
         (lambda: Rules(stale_s=math.nan), "stale_s is nan"),
+        (lambda: Rules(stale_s=60, lease_s=59), "lease_s is 59"),
     ],
 )
 def test_a_rule_that_makes_no_sense_names_its_value(make: Callable[[], object], named: str) -> None:

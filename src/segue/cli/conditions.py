@@ -7,7 +7,6 @@ from rich.text import Text
 
 from segue.cli.overview import shortened
 from segue.cli.words import duration, size
-from segue.schedule.rules import STALE_S
 from segue.wire.messages import NodeStatus, ProgressRow, SystemStatus
 
 #: Phases in which calls wait, as an agent reports them.
@@ -84,10 +83,9 @@ def notes_of(node: NodeStatus, at: datetime, system: str, *, verbose: bool) -> I
 
 
 def _failure(node: NodeStatus, at: datetime, system: str) -> Iterator[Text]:
-    silent = (at - node.last_seen).total_seconds() > STALE_S
     if node.failure:
         yield Text(f"{node.id}: {shortened(node.failure)}", style="red")
-    if silent:
+    if node.silent:
         yield Text(f"{node.id}: {_silence(node)}", style="bold red")
     elif node.failure and node.waits_for_operator:
         failures = "a failure" if node.attempts <= 1 else f"{node.attempts} failures"

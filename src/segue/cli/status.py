@@ -19,7 +19,6 @@ from segue.cli.usage import clients
 from segue.cli.words import duration
 from segue.errors import PeerError
 from segue.model.ids import SystemName, system_name
-from segue.schedule.rules import STALE_S
 from segue.wire.client import UpgradeServer
 from segue.wire.messages import NodeStatus, SystemStatus
 from segue.wire.summary import SystemSummary
@@ -210,23 +209,17 @@ def _headline(now: SystemStatus, newest: int) -> Text:
     failed = _names(node.id for node in now.nodes if node.failure)
     if failed:
         line.append(f", failed: {failed}", style="red")
-    silent = _names(node.id for node in now.nodes if _silent_s(node, now))
+    silent = _names(node.id for node in now.nodes if node.silent)
     if silent:
         line.append(f", silent: {silent}", style="bold red")
     return line
 
 
-def _silent_s(node: NodeStatus, now: SystemStatus) -> int:
-    """Return for how many seconds the node has not reported; 0 if no longer than is usual."""
-    silent_s = (now.at - node.last_seen).total_seconds()
-    return int(silent_s) if silent_s > STALE_S else 0
-
-
 def _row(node: NodeStatus, newest: int, now: SystemStatus) -> tuple[RenderableType, ...]:
     version = f"{node.version} → {node.target_version}" if node.target_version else str(node.version)
-    silent_s = _silent_s(node, now)
-    if silent_s:
-        phase = Text(f"silent for {duration(silent_s)}, last {node.phase}", style="bold red")
+    if node.silent:
+        silent_s = abs((now.at - node.last_seen).total_seconds())  # the clock may have been put back
+        phase = Text(f"silent for {duration(int(silent_s))}, last {node.phase}", style="bold red")
     else:
         phase = phase_words(node, now.at)
     return (

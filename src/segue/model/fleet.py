@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
+from segue.model.silence import is_silent, lost_after_s, unheard
 
 #: The group that all nodes of a system are in, beside the groups by attribute; so no attribute may have this name.
 SYSTEM: Final = "system"
@@ -33,6 +34,7 @@ class NodeFact:
             `upgraded_at`: it serves the target all the same, since it had answered calls before it failed.
         failed_at: when it did; None if it did not, or nobody knows.
         tries_again: True if its last permit for the fleet's target came back with a failure that is not final.
+        report_s: seconds between its reports, as it said; 0 if nobody knows.
         facts: `{name: last value}` of what it reports of itself.
         holds: what code of the target says, on the node, against its going now; None if it says nothing.
         agreed: whether the target's own function, which saw the fleet, has just let the node go.
@@ -54,6 +56,7 @@ class NodeFact:
     holds: str | None = None
     agreed: bool = False
     tries_again: bool = False
+    report_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("last_seen", "away_since", "waits_since", "upgraded_at", "failed_at"):
@@ -70,8 +73,19 @@ class NodeFact:
         return (self.away_to or self.version + 1) >= target
 
     def is_silent(self, now: datetime, stale_s: float) -> bool:
-        """Say whether the node has not been seen for `stale_s` seconds, or not since the clock was put back so far."""
-        return abs(now - self.last_seen) >= timedelta(seconds=stale_s)
+        """Say whether the node has missed its reports, and for `stale_s` seconds at least: see `model.silence`."""
+        return is_silent(self.last_seen, now, self.report_s, stale_s)
+
+    def is_lost(self, now: datetime, lease_s: float, listens_since: datetime | None) -> bool:
+        """Say whether the node was silent for so long that it is taken to be lost: see `model.silence`.
+
+        Args:
+            now: aware.
+            lease_s: it is not lost before so many seconds.
+            listens_since: since when somebody was there to hear it without a gap; None if that was always so.
+        """
+        limit = timedelta(seconds=lost_after_s(self.report_s, lease_s))
+        return unheard(self.last_seen, now, listens_since) >= limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +118,8 @@ class Fleet:
         grants: when permits for the target were granted to nodes of the class, oldest first.
         before: the newest release before the target that a rollout of the target waits for, if it is to wait for the
             rollouts before it; None if there is none.
+        listens_since: since when the upgrade server hears nodes without a gap; None if it always did.
+        lost_at: `{node: when}` of nodes whose silence halted the rollout: it counts though they are back since.
     """
 
     class_name: ClassName
@@ -114,6 +130,8 @@ class Fleet:
     answers: Mapping[str, Answer] = field(default_factory=dict)
     grants: tuple[datetime, ...] = ()
     before: Version | None = None
+    listens_since: datetime | None = None
+    lost_at: Mapping[NodeId, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for node, fact in self.nodes.items():

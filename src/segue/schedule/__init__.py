@@ -38,11 +38,10 @@ from segue.schedule.reasons import (
     WindowClosed,
     until,
 )
-from segue.schedule.rules import STALE_S, Bound, Budget, Canary, Rate, Rules, Waves
+from segue.schedule.rules import Bound, Budget, Canary, Rate, Rules, Waves
 from segue.schedule.words import words
 
 __all__ = [
-    "STALE_S",
     "Aborted",
     "Behind",
     "Bound",

@@ -47,12 +47,14 @@ class Halted:
     Attributes:
         limit: how many failures spend it.
         failed: the nodes on which the release failed, by id.
-        silent: the nodes that fell silent with the release, by id.
+        silent: the nodes that are lost with the release, by id.
+        back: the nodes that were when the rollout halted, and are heard of again, by id.
     """
 
     limit: int
     failed: tuple[NodeId, ...]
     silent: tuple[NodeId, ...]
+    back: tuple[NodeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,8 @@ from segue.model.amount import Amount, Percent, at_most
 from segue.model.fleet import SYSTEM
 from segue.model.hours import Freeze, Window
 from segue.model.ids import ClassName, NodeId
+from segue.model.silence import LEASE_S, STALE_S
 from segue.schedule.authors import AuthorsSchedule
-
-#: Seconds without a word after which a node counts as away. Nodes report every second or so: much less
-#: takes a slow poll for an outage and halts rollouts, much more lets a dead node's place be given away.
-STALE_S = 15.0
 
 #: The longest time that a rule may last: ten years. Beyond the year 9999 there is no datetime to compare with.
 LONGEST_S = 10 * 366 * 86400.0
@@ -169,7 +166,8 @@ class Rules:
         heeds_nodes: whether a node waits while the release's own code says, on it, that now is not the time.
         decides: whether the release has a function of its own that must agree, on the node, when nothing else holds it.
         deadline: when the softer rules yield: seconds after the rollout's begin, or a moment; None if they never do.
-        stale_s: seconds without a word after which a node counts as away, more than 0.
+        stale_s: seconds without a word before which no node counts as away, more than 0: see `model.silence`.
+        lease_s: seconds without a word before which no node counts as lost, at least `stale_s`.
 
     Raises:
         ReleaseError: a value makes no sense.
@@ -192,6 +190,7 @@ class Rules:
     decides: bool = False
     deadline: float | datetime | None = None
     stale_s: float = STALE_S
+    lease_s: float = LEASE_S
 
     @classmethod
     def of(cls, schedule: AuthorsSchedule) -> "Rules":
@@ -234,6 +233,8 @@ class Rules:
     def __post_init__(self) -> None:
         if not (self.stale_s > 0 and math.isfinite(self.stale_s)):
             raise ReleaseError(f"stale_s is {self.stale_s}: make it more than 0, or every node is always away")
+        if not (self.lease_s >= self.stale_s and math.isfinite(self.lease_s)):
+            raise ReleaseError(f"lease_s is {self.lease_s}: make it at least stale_s, which is {self.stale_s}")
         if self.spread_s is not None:
             _check_span("spread", self.spread_s, zero=False)
         if isinstance(self.failure_budget, int) and self.failure_budget < 1:

@@ -18,6 +18,7 @@ class Scene:
 
     Attributes:
         silent: the nodes that have not been seen for so long that they count as away.
+        lost: those of them that have not been seen for so long that a failure budget counts them as failed.
         rollout: the nodes of the class that take part in the rollout, by id: all but those that an operator left
             out, and those that joined at the target or beyond. These transformed nothing, and show nothing.
         failed: those of them on which the target failed for good.
@@ -27,6 +28,9 @@ class Scene:
     def __init__(self, fleet: Fleet, rules: Rules, now: datetime) -> None:
         self.fleet, self.rules, self.now = fleet, rules, now
         self.silent = frozenset(fact.id for fact in fleet.nodes.values() if fact.is_silent(now, rules.stale_s))
+        self.lost = frozenset(
+            node for node in self.silent if fleet.nodes[node].is_lost(now, rules.lease_s, fleet.listens_since)
+        )
         self.rollout = tuple(fact for fact in fleet.of_the_class() if self._takes_part(fact))
         self.failed = frozenset(fact.id for fact in self.rollout if fleet.has_failed(fact))
         self.upgraded = frozenset(fact.id for fact in self.rollout if fleet.is_upgraded(fact))

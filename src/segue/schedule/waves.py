@@ -13,7 +13,8 @@ class Waves:
     """How many have gone, and how many of them have soaked.
 
     With a failure budget, that alone says how many failures are too many: nodes on which the release failed, or that
-    fell silent with it, are then of no wave, and others take their places. Without one, any of them ends its wave.
+    are lost with it, are then of no wave, and others take their places. Without one, any of them ends its wave, and so
+    does one that is silent and not yet lost.
 
     Args:
         scene: what is decided on; nodes of the class count.
@@ -60,10 +61,11 @@ class Waves:
                 self._soaked, self._gone = self._soaked + 1, self._gone + 1
                 return True
         if silent:
-            if not tolerant:
-                self._silent.append(fact.id)
-                self._gone += 1
-            return not tolerant
+            if tolerant and fact.id in scene.lost:
+                return False
+            self._silent.append(fact.id)
+            self._gone += 1
+            return True
         self._gone += 1
         if is_upgraded:
             self._soaking.append(soaked_at)

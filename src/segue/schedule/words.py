@@ -97,9 +97,10 @@ def _somebodys_word(
 
 def _trouble(reason: Halted | Unhealthy | FactMissing) -> str:
     match reason:
-        case Halted(limit=limit, failed=failed, silent=silent):
-            named = _listed([*(f"{node} failed" for node in failed), *(f"{node} silent" for node in silent)])
-            return f"halted: {_of(len(failed) + len(silent), limit)} failures ({named}); an operator must resume"
+        case Halted(limit=limit, failed=failed, silent=silent, back=back):
+            ends = {"failed": failed, "silent": silent, "was silent": back}
+            named = [f"{node} {end}" for end, nodes in ends.items() for node in nodes]
+            return f"halted: {_of(len(named), limit)} failures ({_listed(named)}); an operator must resume"
         case Unhealthy(node=node, fact=fact, value=value, bound=bound, is_most=is_most, median=median):
             healthy = f"at {'most' if is_most else 'least'} {bound:g} is healthy"
             basis = "" if median is None else f", as the median of the nodes not upgraded is {median:g}"

@@ -14,6 +14,7 @@ from segue.errors import ReleaseError
 from segue.model.fleet import Answer, Fleet, NodeFact
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
+from segue.model.silence import STALE_S
 from segue.release.manifest import Manifest
 from segue.schedule import Decision, Refusal, Rules, decide, halted
 from segue.server.facts import Ask, NodeRecord, Permit, Picture, Release
@@ -186,6 +187,7 @@ class Rollouts:
             facts=facts_of(node),
             holds=_holds(node, ask, target) if ask else None,
             agreed=ask is not None and target in ask.agreed,
+            report_s=node.report_s,
             tries_again=latest is not None and _failed(latest, target) and not latest.final,
         )
 

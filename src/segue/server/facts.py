@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
+from segue.model.silence import is_silent, silent_after_s
 from segue.model.usage import AnsweredBy
 from segue.schedule import STALE_S
 from segue.wire.messages import Heartbeat, UsageRow
@@ -54,6 +55,20 @@ class NodeRecord:
     version: Version
     said: Heartbeat
     last_seen: datetime
+
+    @property
+    def report_s(self) -> float:
+        """Return the seconds between its reports, as it said; 0 if its agent is too old to say."""
+        return self.said.agent.report_s if self.said.agent else 0.0
+
+    @property
+    def silent_after_s(self) -> float:
+        """Return the seconds without a word after which it is silent."""
+        return silent_after_s(self.report_s)
+
+    def is_silent(self, now: datetime) -> bool:
+        """Say whether it has missed its reports: see `model.silence`."""
+        return is_silent(self.last_seen, now, self.report_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,6 @@ from segue.model.hand import Deed, Hand
 from segue.model.ids import ClassName, NodeId, Version
 from segue.model.metric import Metric
 from segue.release.manifest import Manifest
-from segue.schedule import STALE_S
 from segue.server import measures
 from segue.server.decisions import Rollouts, rules_of
 from segue.server.facts import Tally
@@ -76,7 +75,7 @@ class _Measured:
             measures.AWAY: self._by_class(permit.node for permit in self._open),
             measures.AWAY_LIMIT: self._limits(),
             measures.WAITING: self._by_class(self._waiting()),
-            measures.SILENT: self._by_class(node.id for node in nodes if self._age_s(node.last_seen) >= STALE_S),
+            measures.SILENT: self._by_class(node.id for node in nodes if node.is_silent(self._now)),
             measures.FAILED: self._by_class(node.id for node in nodes if node.said.failure),
             measures.GAVE_UP: self._by_class(node.id for node in nodes if node.said.waits_for_operator),
             measures.PAUSED: {(system,): Hand.of(self._picture.actions).paused is not None},

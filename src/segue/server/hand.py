@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from segue.errors import OperatorError
 from segue.model.hand import Action, Deed, Hand
 from segue.model.ids import ClassName, NodeId, Version
-from segue.schedule import STALE_S
 from segue.server.facts import Picture
 from segue.server.node_deeds import force, forget, retry, skip
 from segue.server.order import Judged, Order
 from segue.server.refusals import ConflictError, NotThereError, unknown_system
 from segue.server.retirement import check_unused
-from segue.server.rollouts import gates, is_silent, rollouts, touching
+from segue.server.rollouts import gates, rollouts, touching
 from segue.server.situation import away, mixed, run_verb, since
 from segue.server.words import named
 from segue.wire.hand import ActionRequest
@@ -99,7 +98,7 @@ def _resume(picture: Picture, order: Order) -> tuple[Version | None, str]:
     failed = [
         one for one in picture.permits if one.failure and one.returned_at and (not last or one.returned_at > last)
     ]
-    silent = [node for node in picture.nodes if is_silent(node, order.now, STALE_S)]
+    silent = [node for node in picture.nodes if node.is_silent(order.now)]
     if hand.paused is None and not failed and not silent:
         raise ConflictError(
             f"nothing holds {picture.system}: it is not paused, and nothing has failed since it last went on"

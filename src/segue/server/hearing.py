@@ -4,13 +4,10 @@ Who is refused goes on serving its callers, and tries again: nothing here is abo
 """
 
 from segue.model.ids import SystemName, Version
-from segue.schedule import STALE_S
+from segue.model.silence import silent_after_s
 from segue.server.facts import NodeRecord
 from segue.server.refusals import ConflictError
 from segue.wire.messages import AgentRow
-
-#: An agent that missed so many of its reports is silent, if that is longer than `STALE_S`.
-_MISSED = 3
 
 
 def check_report(system: SystemName, before: NodeRecord | None, heard: NodeRecord, newest: Version) -> str | None:
@@ -45,7 +42,7 @@ def check_report(system: SystemName, before: NodeRecord | None, heard: NodeRecor
         return None
     agent = before.said.agent
     assert agent is not None, before
-    silent_s = _silent_s(agent)
+    silent_s = silent_after_s(agent.report_s)
     gone_s = abs((heard.last_seen - before.last_seen).total_seconds())  # a clock that was put back says nothing
     if gone_s < silent_s:
         raise ConflictError(_two_agents(system, before, heard, gone_s=gone_s, silent_s=silent_s))
@@ -74,11 +71,6 @@ def check_request(before: NodeRecord, agent: AgentRow | None) -> None:
             f"another agent than this one speaks for node {before.id}, at {before.said.address}: see what the upgrade "
             "server answers to this one's reports"
         )
-
-
-def _silent_s(agent: AgentRow) -> float:
-    """Return the seconds after which an agent that says nothing is taken to be gone."""
-    return max(STALE_S, _MISSED * agent.report_s)
 
 
 def _moved(agent: AgentRow, heard: NodeRecord) -> bool:

@@ -5,11 +5,10 @@ Each returns the release that it is about, if it is about one, and the words; an
 
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, Version
-from segue.schedule import STALE_S
 from segue.server.facts import NodeRecord, Picture
 from segue.server.order import Order
 from segue.server.refusals import ConflictError, NotThereError
-from segue.server.rollouts import is_silent, next_release, touching
+from segue.server.rollouts import next_release, touching
 from segue.server.situation import held_by, since
 from segue.server.status import waiting
 from segue.server.words import moment
@@ -40,7 +39,7 @@ def retry(picture: Picture, order: Order) -> tuple[Version | None, str]:
     if version not in skipped and not failed and not node.said.failure:
         raise ConflictError(f"node {node.id} has nothing to try again: it has not failed, and it is not left out")
     what = "is taken in again" if version in skipped else "tries again what it gave up"
-    when = "when it is back" if is_silent(node, order.now, STALE_S) else "when it next reports"
+    when = "when it is back" if node.is_silent(order.now) else "when it next reports"
     return version, f"{node.id} {what}, {when}: it goes to release {version} as the schedule lets it."
 
 
@@ -56,7 +55,7 @@ def force(picture: Picture, order: Order) -> tuple[Version | None, str]:
     against = waiting(picture, order.now).get(node.id)
     rules = f"; it waits for this: {against}" if against else ""
     late = ""
-    if is_silent(node, order.now, STALE_S):
+    if node.is_silent(order.now):
         late = f"\nIt has not been heard of since {moment(node.last_seen, order.now)}."
     return version, (
         f"{node.id} gets its permit to release {version} when it next asks, whatever the rules say{rules}.\n"
@@ -67,10 +66,10 @@ def force(picture: Picture, order: Order) -> tuple[Version | None, str]:
 def forget(picture: Picture, order: Order) -> tuple[Version | None, str]:
     """Have a node that will not come back be no longer of the system."""
     node = _node(picture, order)
-    if not is_silent(node, order.now, STALE_S):
+    if not node.is_silent(order.now):
         raise ConflictError(
             f"node {node.id} was heard of at {moment(node.last_seen, order.now)}: end its agent first, "
-            f"and ask again {STALE_S:g} s later"
+            f"and ask again {node.silent_after_s:g} s later"
         )
     held = held_by(picture, node.id)
     permit = f" Its permit to release {held.to_version} is closed." if held else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
@@ -110,8 +110,3 @@ def _upgrades(release: Release, class_name: ClassName) -> bool:
 
 def _leads(permit: Permit, version: Version) -> bool:
     return permit.from_version < version <= permit.to_version
-
-
-def is_silent(node: NodeRecord, now: datetime, stale_s: float) -> bool:
-    """Say whether a node has not been heard of for `stale_s` seconds."""
-    return now - node.last_seen >= timedelta(seconds=stale_s)

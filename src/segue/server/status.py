@@ -3,11 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from segue.model.ids import NodeId, Version
 from segue.model.usage import AnsweredBy
-from segue.schedule import STALE_S
 from segue.server.decisions import NO_ANSWERS, Answers, decisions, facts_of
 from segue.server.facts import NodeRecord, Picture, UsageSum
 from segue.server.publication import notice_of
@@ -41,7 +40,7 @@ def status_of(
         at=now,
         releases=tuple(notice_of(release) for release in picture.releases),
         nodes=tuple(
-            _node(node, away=node.id in away, waits_for=waits_for.get(node.id), answered=answered[node.id])
+            _node(node, now, away=node.id in away, waits_for=waits_for.get(node.id), answered=answered[node.id])
             for node in picture.nodes
         ),
         permits=tuple(
@@ -116,14 +115,16 @@ def fleet_row(picture: Picture, version: Version, now: datetime) -> FleetRow:
                 attributes=node.said.attributes,
                 facts=dict(facts_of(node)),
                 away=node.id in away,
-                silent=now - node.last_seen >= timedelta(seconds=STALE_S),
+                silent=node.is_silent(now),
             )
             for node in picture.nodes
         ),
     )
 
 
-def _node(node: NodeRecord, *, away: bool, waits_for: str | None, answered: Mapping[int, int]) -> NodeStatus:
+def _node(
+    node: NodeRecord, now: datetime, *, away: bool, waits_for: str | None, answered: Mapping[int, int]
+) -> NodeStatus:
     said = node.said
     return NodeStatus(
         id=node.id,
@@ -141,6 +142,7 @@ def _node(node: NodeRecord, *, away: bool, waits_for: str | None, answered: Mapp
         failure_details=said.failure_details,
         facts=said.facts,
         last_seen=node.last_seen,
+        silent=node.is_silent(now),
         answered=dict(sorted(answered.items())),
         upgrades=said.upgrades,
         **{name: getattr(said, name) for name in Condition.model_fields},

@@ -7,10 +7,9 @@ from datetime import datetime
 
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId
-from segue.schedule import STALE_S
 from segue.server.decisions import NO_ANSWERS, Answers, Rollouts, decisions
 from segue.server.facts import CallerSum, NodeRecord, Picture
-from segue.server.rollouts import is_silent, rollouts
+from segue.server.rollouts import rollouts
 from segue.server.status import FREE_TO_GO
 from segue.wire.summary import (
     AttributeSummary,
@@ -136,7 +135,7 @@ def _traits(picture: Picture, waits: _Waits, now: datetime) -> list[_Trait]:
             node=node,
             away=node.id in away,
             waiting=node.id in waits.nodes,
-            silent=is_silent(node, now, STALE_S),
+            silent=node.is_silent(now),
         )
         for node in picture.nodes
     ]

@@ -321,6 +321,8 @@ class NodeStatus(Condition):
     #: `{caller's version: calls answered}`
     answered: dict[int, int]
     upgrades: tuple[UpgradeRow, ...]
+    #: Whether it missed its reports, so that it counts as away.
+    silent: bool = False
 
 
 class PermitStatus(Message):
