@@ -91,6 +91,23 @@ def test_a_node_that_is_not_there(segue: Callable[..., Any], served: Any) -> Non
     assert outcome.err == "segue: system blockstore has no node n9: look at `segue status`\n"
 
 
+def test_a_halt_has_a_line_of_its_own(segue: Callable[..., Any], served: Any) -> None:
+    """With the release and the class that it is of; so has its end, with who and how."""
+    served.publish(1, 2, schedule="max_unavailable = 1\nfailure_budget = 1")
+    served.beat("n1")
+    served.give_back("n1", served.ask("n1").permit, "it broke")
+
+    def lines(*words: str) -> list[str]:
+        outcome = segue(*words, "--system", "blockstore", "--server", served.url)
+        return [line[21:] for line in outcome.out.splitlines()]
+
+    segue("retry", "n1", "--as", "ada", "--system", "blockstore", "--server", served.url)
+    assert lines("history", "--kind", "halted", "--kind", "lifted") == [
+        "release 2 halted for BlockNode: 1 of 1 failures (n1 failed)",
+        "release 2 is halted no more for BlockNode: retry n1 by ada",
+    ]
+
+
 class Scripted:
     """Gives its answers in order, and then knows the system no more."""
 

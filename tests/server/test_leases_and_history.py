@@ -8,12 +8,12 @@ from sqlalchemy import exc, text
 
 from segue.model.history import Kind
 from segue.model.ids import NodeId
+from segue.model.silence import LEASE_S
 from segue.server.facts import Report
 from segue.server.history import Entry
-from segue.server.leases import LEASE_S
 from segue.server.sql import SqlStore
 from segue.testing.server import SYSTEM, Bench, HeldClock, bundle_of
-from segue.wire.messages import Heartbeat
+from segue.wire.messages import AgentRow, Heartbeat
 
 
 def kinds(bench: Bench, node: str | None = None) -> list[Kind]:
@@ -51,15 +51,43 @@ async def test_a_permit_whose_node_is_silent_lapses_and_is_not_given_away(bench:
     assert kinds(bench, "n1") == told
 
 
+def listen(bench: Bench, seconds: float) -> None:
+    """Let time pass in which a server is there."""
+    for _ in range(round(seconds / 5)):
+        bench.store.tend(timedelta(days=90))
+        bench.clock.move(5)
+    bench.store.tend(timedelta(days=90))
+
+
 async def test_leases_end_though_nobody_asks(bench: Bench) -> None:
     await roll_out(bench)
-    bench.clock.move(LEASE_S)
-    assert bench.store.tend(timedelta(days=90))
+    listen(bench, LEASE_S - 5)
+    assert Kind.LAPSED not in kinds(bench)
+    listen(bench, 5)
     assert kinds(bench)[-1] is Kind.LAPSED
-    bench.clock.move(LEASE_S)
-    assert bench.store.tend(timedelta(days=90))
-    assert kinds(bench)[-1] is Kind.LAPSED
+    listen(bench, LEASE_S)
     assert kinds(bench).count(Kind.LAPSED) == 1
+
+
+async def test_no_lease_ends_while_no_server_is_there(bench: Bench) -> None:
+    """Or over a jump of the database's clock: nobody could have heard the node. Then its time begins anew."""
+    await roll_out(bench)
+    listen(bench, 10)
+    for passes_s in (LEASE_S, 3600.0, -7200.0):
+        bench.clock.jump(passes_s)
+        listen(bench, LEASE_S - 5)
+        assert Kind.LAPSED not in kinds(bench)
+    listen(bench, 5)
+    assert kinds(bench)[-1] is Kind.LAPSED
+
+
+async def test_a_node_that_seldom_reports_has_a_longer_lease(bench: Bench) -> None:
+    await roll_out(bench)
+    await bench.beat("n1", agent=AgentRow(folder="f", starts=1, run="r", report_s=30))
+    listen(bench, 175)
+    assert Kind.LAPSED not in kinds(bench)
+    listen(bench, 5)
+    assert kinds(bench)[-1] is Kind.LAPSED
 
 
 async def test_what_passes_is_removed_and_the_rest_stays(bench: Bench) -> None:

@@ -29,7 +29,7 @@ async def test_all_agree_on_who_is_silent(bench: Bench, report_s: float | None, 
         assert [node.silent for node in (await bench.server.status(SYSTEM)).nodes] == [is_silent, False]
         assert (await bench.server.node(SYSTEM, NodeId("n1"))).node.silent is is_silent
         assert (await bench.server.summary(SYSTEM)).silent.count == is_silent
-        measured = numbers_of(bench.store.picture_of(SYSTEM), (), bench.clock.now())
+        measured = numbers_of(bench.store.tally_of(SYSTEM), bench.clock.now())
         assert measured.values[measures.SILENT] == {("blockstore", "BlockNode"): is_silent}
         forget = ActionRequest(deed=Deed.FORGET, who="ada", node="n1")
         if not is_silent:

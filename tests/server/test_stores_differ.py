@@ -11,7 +11,7 @@ from segue.model.clock import Clock
 from segue.model.ids import Version
 from segue.server.facts import NotYet
 from segue.server.memory import MemoryStore
-from segue.server.store import Close, Store, welcome
+from segue.server.store import Close, Store, see_nothing, welcome
 from segue.testing.stores import store_agreement
 
 
@@ -60,10 +60,10 @@ class KnowsEveryTag(MemoryStore):
 class RewritesHistory(MemoryStore):
     """Removes what is old, whatever it is."""
 
-    def tend(self, keep):  # type: ignore[no-untyped-def]
+    def tend(self, keep, watch=see_nothing):  # type: ignore[no-untyped-def]
         for known in self._systems.values():
             known.history = [entry for entry in known.history if entry.at >= self.now() - keep]
-        return super().tend(keep)
+        return super().tend(keep, watch)
 
 
 class NeverLapses(MemoryStore):
@@ -98,18 +98,18 @@ class ForgetsSince(MemoryStore):
 class ReturnsTwice(MemoryStore):
     """Lets the last return of a permit count."""
 
-    def give_back(self, system, returns):  # type: ignore[no-untyped-def]
+    def give_back(self, system, returns, watch=see_nothing):  # type: ignore[no-untyped-def]
         permits = self._system(system).permits
         for back in returns:
             if back.permit in permits:
                 permits[back.permit] = replace(permits[back.permit], returned_at=None)
-        return super().give_back(system, returns)
+        return super().give_back(system, returns, watch)
 
 
 class LeavesGaps(MemoryStore):
     """Takes any version above the newest."""
 
-    def append(self, release):  # type: ignore[no-untyped-def]
+    def append(self, release, watch=see_nothing):  # type: ignore[no-untyped-def]
         releases = self._system(release.system).releases
         if release.version > Version(len(releases)):
             releases.append(release)
@@ -119,11 +119,30 @@ class LeavesGaps(MemoryStore):
 class ForgetsFinal(MemoryStore):
     """Takes every failure for one that passes."""
 
-    def give_back(self, system, returns):  # type: ignore[no-untyped-def]
+    def give_back(self, system, returns, watch=see_nothing):  # type: ignore[no-untyped-def]
         def passing(close: Close) -> Close:
             return lambda held, now: replace(close(held, now), final=False)
 
-        return super().give_back(system, [replace(back, close=passing(back.close)) for back in returns])
+        return super().give_back(system, [replace(back, close=passing(back.close)) for back in returns], watch)
+
+
+class HaltsTwice(MemoryStore):
+    """Writes down a halt again that stands already."""
+
+    def _keep_halts(self, known, changes, at):  # type: ignore[no-untyped-def]
+        for halt in changes.begun:
+            known.halts.pop((halt.class_name, halt.version), None)
+        super()._keep_halts(known, changes, at)
+
+
+class AlwaysListened(MemoryStore):
+    """Counts time in which nobody was there to hear nodes."""
+
+    def tend(self, keep, watch=see_nothing):  # type: ignore[no-untyped-def]
+        began_at = self._began_at
+        did = super().tend(keep, watch)
+        self._began_at = began_at or self._began_at
+        return did
 
 
 @pytest.mark.timeout(90)
@@ -141,6 +160,8 @@ class ForgetsFinal(MemoryStore):
         RewritesHistory,
         ReturnsTwice,
         LeavesGaps,
+        HaltsTwice,
+        AlwaysListened,
     ],
 )
 def test_the_battery_finds_it(wrong: type[MemoryStore]) -> None:

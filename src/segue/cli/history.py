@@ -23,7 +23,7 @@ from segue.wire.hand import HISTORY_LIMIT, HistoryEntry, HistoryPage
 _FOLLOW_S = 1.0
 
 
-_STYLES = {Kind.FAILED: "red", Kind.LAPSED: "red", Kind.ACTED: "bold", Kind.PHASE: "dim"}
+_STYLES = {Kind.FAILED: "red", Kind.LAPSED: "red", Kind.HALTED: "bold red", Kind.ACTED: "bold", Kind.PHASE: "dim"}
 
 
 class Source(Protocol):
@@ -149,4 +149,7 @@ def _words(entry: HistoryEntry) -> str:
         return f"{entry.who}: {named}{' ' if about else ''}{', '.join(about)}{': ' if entry.text else ''}{entry.text}"
     if entry.kind == Kind.PUBLISHED:
         return f"release {entry.version} published{': ' if entry.text else ''}{entry.text}"
+    if entry.kind in (Kind.HALTED, Kind.LIFTED):
+        what = "halted" if entry.kind == Kind.HALTED else "is halted no more"
+        return f"release {entry.version} {what} for {entry.details.get('class_name', 'a class')}: {entry.text}"
     return f"{entry.node}: {entry.kind}{' ' if entry.text else ''}{shortened(entry.text)}"

@@ -42,17 +42,21 @@ def alarms(now: SystemSummary) -> Iterator[Text]:
     for hold in now.holds:
         yield Text(_hold(hold, now.at), style="bold red")
     for halt in now.halts:
-        yield Text(f"RELEASE {halt.version} HALTED for {halt.class_name}: {halt.text}", style="bold red")
+        when = f" at {_since(halt.at, now.at)}" if halt.at else ""
+        yield Text(f"RELEASE {halt.version} HALTED{when} for {halt.class_name}: {halt.text}", style="bold red")
     for wait in now.waits:
         if wait.kind in _ALARMS:
             yield Text(f"HELD UP: {wait.text}", style="bold red")
 
 
 def _hold(hold: HoldSummary, at: datetime) -> str:
-    since = hold.at.astimezone(UTC)
-    when = f"{since:%H:%M:%S} UTC" if since.date() == at.astimezone(UTC).date() else f"{since:%Y-%m-%d %H:%M} UTC"
     what = f"RELEASE {hold.version} ABORTED" if hold.deed == "abort" else "PAUSED"
-    return f"{what} at {when} by {hold.who}{': ' if hold.why else ''}{hold.why}"
+    return f"{what} at {_since(hold.at, at)} by {hold.who}{': ' if hold.why else ''}{hold.why}"
+
+
+def _since(then: datetime, at: datetime) -> str:
+    then = then.astimezone(UTC)
+    return f"{then:%H:%M:%S} UTC" if then.date() == at.astimezone(UTC).date() else f"{then:%Y-%m-%d %H:%M} UTC"
 
 
 def progress(now: SystemSummary) -> Iterator[Text]:

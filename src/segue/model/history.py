@@ -26,5 +26,9 @@ class Kind(StrEnum):
     LAPSED = "lapsed"
     #: The node of a permit that had lapsed was heard of again.
     RENEWED = "renewed"
+    #: The failure budget of a release was spent: its rollout halted by itself.
+    HALTED = "halted"
+    #: Such a halt is over.
+    LIFTED = "lifted"
     #: An operator did something.
     ACTED = "acted"

@@ -10,6 +10,7 @@ from segue.errors import SegueError
 from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.server.decisions import NO_ANSWERS, Answers
 from segue.server.facts import Ask, Permit, Picture, Verdict
+from segue.server.halts import watch
 from segue.server.hearing import check_request
 from segue.server.judging import Request, judge_together, known_node
 from segue.server.refusals import NotThereError
@@ -117,7 +118,8 @@ def return_permits(store: Store, system: SystemName, returning: Sequence[Returni
     Raises:
         PeerError: the database does not answer now.
     """
-    known = store.give_back(system, [Back(one.node, one.permit, partial(_closed, one.how)) for one in returning])
+    back = [Back(one.node, one.permit, partial(_closed, one.how)) for one in returning]
+    known = store.give_back(system, back, watch)
     return [None if is_known else _no_permit(system, one) for one, is_known in zip(returning, known, strict=True)]
 
 

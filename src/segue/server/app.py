@@ -24,12 +24,14 @@ from segue.server.api import Endpoints, quick_routes_of, router_of
 from segue.server.bundles import BundleFolder, Bundles
 from segue.server.event_routes import Ringing, events_router
 from segue.server.events import Events
+from segue.server.halts import watch
+from segue.server.leases import TEND_EVERY_S
 from segue.server.metrics import Measured, Metrics, metrics_router
 from segue.server.node_orders import OrdersForNodes
 from segue.server.operator_api import OperatorEndpoints, operator_router_of
 from segue.server.quick import Quick
 from segue.server.refusals import refusal_of, wrong_fields
-from segue.server.sql import TEND_EVERY_S, SqlStore
+from segue.server.sql import SqlStore
 from segue.server.sql_bundles import BundleTable
 from segue.server.store import Store
 from segue.server.webhooks import KEEP_S, Webhooks
@@ -180,7 +182,7 @@ async def _tending(store: Store, keep: timedelta) -> AsyncIterator[None]:
 async def _tend(store: Store, keep: timedelta) -> None:
     while True:
         try:
-            await run_in_threadpool(store.tend, keep)
+            await run_in_threadpool(store.tend, keep, watch)
         except PeerError as error:
             logger.warning("%s; it is tried again", error)
         await asyncio.sleep(TEND_EVERY_S)

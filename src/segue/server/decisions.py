@@ -14,7 +14,6 @@ from segue.errors import ReleaseError
 from segue.model.fleet import Answer, Fleet, NodeFact
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
-from segue.model.silence import STALE_S
 from segue.release.manifest import Manifest
 from segue.schedule import Decision, Refusal, Rules, decide, halted
 from segue.server.facts import Ask, NodeRecord, Permit, Picture, Release
@@ -50,6 +49,9 @@ class Rollouts:
         self._hand = Hand.of(picture.actions)
         self._nodes = {node.id: node for node in picture.nodes}
         self._away = {permit.node: permit for permit in picture.permits if permit.returned_at is None}
+        self._lost_at = {
+            halt.version: dict.fromkeys(halt.silent, halt.at) for halt in picture.halts if halt.class_name == class_name
+        }
         self._touching = [one.version for one in picture.releases if _touches(one, class_name)]
         #: The releases that failed for good on some node.
         self._failed = frozenset(
@@ -97,17 +99,37 @@ class Rollouts:
     def halts(self, now: datetime) -> Iterator[tuple[Version, Refusal]]:
         """Yield each release whose rollout its failure budget has halted, and why, whether anybody waits or not.
 
+        A rollout that is over is not halted: no node has yet to go there, or none is to stop there.
+
         Args:
             now: UTC.
         """
         for target in self._touching:
             release = self._picture.releases[target - 1]
             rules = rules_of(release, self._class_name)
-            if rules is None or rules.failure_budget is None or target in self._hand.aborted:
+            if rules is None or rules.failure_budget is None or self._is_over(target):
                 continue
             refusal = halted(self._fleet(release, rules, {}, {}), rules, now)
             if refusal is not None:
                 yield target, refusal
+
+    def leads_past(self, target: Version) -> Version | None:
+        """Return the release that leads nodes on past `target`, which failed for good on one; None if none does."""
+        if target not in self._failed:
+            return None
+        return next((later for later in self._touching if later > target), None)
+
+    def _is_over(self, target: Version) -> bool:
+        has_ended = target in self._hand.aborted or self.leads_past(target) is not None
+        return has_ended or not any(self.is_behind(node, target) for node in self._picture.nodes)
+
+    def is_behind(self, node: NodeRecord, target: Version) -> bool:
+        """Say whether the node is of the class, and has yet to go to `target`: it ran before, and is not left out."""
+        return (
+            0 < node.version < target
+            and node.said.class_name == self._class_name
+            and (target, node.id) not in self._hand.skipped
+        )
 
     def goes_past(self, ask: Ask, target: Version) -> bool:
         """Say whether a node goes past `target`: it cannot stop there, or is not to, and a later one leads on."""
@@ -162,6 +184,8 @@ class Rollouts:
             answers=self._said_to(target, rules),
             grants=tuple(permit.granted_at for permit in through if permit.class_name == self._class_name),
             before=self._before(target) if rules.queues else None,
+            listens_since=self._picture.listens_since,
+            lost_at=self._lost_at.get(target, {}),
         )
 
     def _fact(

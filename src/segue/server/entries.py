@@ -7,8 +7,9 @@ from datetime import datetime
 from segue.model.hand import Action
 from segue.model.history import Kind
 from segue.model.ids import NodeId, Version
-from segue.server.facts import Permit, Release
+from segue.server.facts import Halt, Permit, Release
 from segue.server.history import Entry
+from segue.server.words import named as listed
 from segue.wire.messages import Heartbeat
 
 
@@ -42,6 +43,17 @@ def lease_of(permit: Permit, at: datetime) -> Entry:
         return _of_permit(Kind.RENEWED, permit, at, "heard of again")
     entry = _of_permit(Kind.LAPSED, permit, at, "silent for too long; it still counts as away")
     return replace(entry, details={**entry.details, "lapsed_at": permit.lapsed_at.isoformat()})
+
+
+def halted(halt: Halt) -> Entry:
+    """Say that a rollout halted by itself."""
+    named = [*(f"{node} failed" for node in halt.failed), *(f"{node} silent" for node in halt.silent)]
+    return _of_halt(Kind.HALTED, halt, halt.at, f"{len(named)} of {halt.limit} failures ({listed(named)})")
+
+
+def lifted(halt: Halt, why: str, at: datetime) -> Entry:
+    """Say that the halt of a rollout is over."""
+    return _of_halt(Kind.LIFTED, halt, at, why)
 
 
 def heard(node: NodeId, before: Heartbeat | None, said: Heartbeat, at: datetime) -> Iterator[Entry]:
@@ -80,6 +92,14 @@ def acted(action: Action) -> Entry:
         at=action.at, kind=Kind.ACTED, node=action.node, version=action.version, who=action.who, text=action.why,
         details=details,
     )  # fmt: skip
+
+
+def _of_halt(kind: Kind, halt: Halt, at: datetime, text: str) -> Entry:
+    details = {
+        "class_name": halt.class_name, "limit": halt.limit, "failed": list(halt.failed), "silent": list(halt.silent),
+        "halted_at": halt.at.isoformat(),
+    }  # fmt: skip
+    return Entry(at=at, kind=kind, version=halt.version, text=text, details=details)
 
 
 def _of_permit(kind: Kind, permit: Permit, at: datetime, text: str) -> Entry:

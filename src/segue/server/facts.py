@@ -7,9 +7,8 @@ from typing import TypeAlias
 
 from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
-from segue.model.silence import is_silent, silent_after_s
+from segue.model.silence import STALE_S, is_silent, silent_after_s
 from segue.model.usage import AnsweredBy
-from segue.schedule import STALE_S
 from segue.wire.messages import Heartbeat, UsageRow
 
 #: Seconds after which a request is forgotten that was to be repeated at once; one that was to be repeated later is good
@@ -100,6 +99,35 @@ class Permit:
     final: bool = False
     failed_version: Version | None = None
     lapsed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """A rollout that its failure budget has halted; it stands until that is over.
+
+    Attributes:
+        class_name: the class that it is of.
+        version: the release.
+        at: when it halted (UTC).
+        limit: how many failures halt it.
+        failed: the nodes on which the release had failed, by id.
+        silent: the nodes that were lost with it, by id. They count until an operator has looked, though they are back.
+    """
+
+    class_name: ClassName
+    version: Version
+    at: datetime
+    limit: int
+    failed: tuple[NodeId, ...]
+    silent: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaltChanges:
+    """What changed of halts: those that begin, and those that are over, with the reason of that."""
+
+    begun: tuple[Halt, ...] = ()
+    over: tuple[tuple[Halt, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +274,8 @@ class Picture:
         permits: oldest first.
         asks: of the nodes that wait, oldest first; one per node.
         actions: what operators did, oldest first.
+        halts: the rollouts that have halted by themselves, and have not gone on, by class and version.
+        listens_since: since when nodes were heard without a gap; None if nobody ever looked after the database.
     """
 
     system: SystemName
@@ -255,6 +285,8 @@ class Picture:
     permits: tuple[Permit, ...] = ()
     asks: tuple[Ask, ...] = ()
     actions: tuple[Action, ...] = ()
+    halts: tuple[Halt, ...] = ()
+    listens_since: datetime | None = field(default=None, compare=False)
 
     @property
     def is_known(self) -> bool:
@@ -321,13 +353,15 @@ class NotYet:
     """The node must wait; the store remembers that it asks, and since when: `ask.after(earlier one)`.
 
     It is to ask again in `retry_after_s` seconds. `decides` is the release whose own function it is to ask before, with
-    the system in view; None if something else holds it.
+    the system in view; None if something else holds it. `halt` is what holds it if a failure budget does; the store
+    keeps that if it does not stand yet.
     """
 
     ask: Ask
     reason: str
     retry_after_s: float = 1.0
     decides: tuple[Version, Picture] | None = None
+    halt: Halt | None = None
 
     @property
     def kept(self) -> Ask:

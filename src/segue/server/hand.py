@@ -99,13 +99,14 @@ def _resume(picture: Picture, order: Order) -> tuple[Version | None, str]:
         one for one in picture.permits if one.failure and one.returned_at and (not last or one.returned_at > last)
     ]
     silent = [node for node in picture.nodes if node.is_silent(order.now)]
-    if hand.paused is None and not failed and not silent:
+    if hand.paused is None and not failed and not silent and not picture.halts:
         raise ConflictError(
             f"nothing holds {picture.system}: it is not paused, and nothing has failed since it last went on"
         )
     words = [f"{picture.system} goes on: nodes get permits as the schedules let them."]
-    if failed:
-        nodes = named(dict.fromkeys(one.node for one in failed))
+    counted = [one.node for one in failed] + [node for halt in picture.halts for node in (*halt.failed, *halt.silent)]
+    if counted:
+        nodes = named(dict.fromkeys(counted))
         words.append(f"Failures until now ({nodes}) count against no failure budget any more; new ones do.")
     words += [f"Release {version} stays aborted." for version in hand.aborted]
     return None, "\n".join(words)

@@ -13,9 +13,10 @@ from typing import TypeAlias
 
 from segue.errors import SegueError
 from segue.model.ids import ClassName, NodeId, Version
-from segue.schedule import Decision, NodeDecides, Refusal
+from segue.schedule import Decision, Halted, NodeDecides, Refusal
 from segue.server.decisions import NO_ANSWERS, Answers, Rollouts, rules_of
 from segue.server.facts import LAPSE_S, Ask, Granted, Held, NodeRecord, NotYet, Permit, Picture, Verdict
+from segue.server.halts import halt_of
 from segue.server.refusals import ConflictError, NotThereError
 from segue.server.verdicts import only, outcome_of
 
@@ -212,7 +213,10 @@ class _Group:
         decides = (target, self._picture) if isinstance(refusal.reason, NodeDecides) else None
         # An agent takes up to a quarter longer, and then its request is on its way.
         ask = replace(one.ask, good_for_s=LAPSE_S + 1.25 * retry_after_s, avoided=(), holds=None, agreed=())
-        return NotYet(ask, refusal.text, retry_after_s, decides)
+        halted, halt = refusal.reason, None
+        if isinstance(halted, Halted):
+            halt = halt_of(self._picture, ask.class_name, target, halted)
+        return NotYet(ask, refusal.text, retry_after_s, decides, halt)
 
     def _granted(self, one: _Going, reached: Version) -> Granted:
         ask = one.ask

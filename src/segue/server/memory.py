@@ -11,14 +11,16 @@ from typing import TypeAlias
 from segue.model.clock import Clock, SystemClock
 from segue.model.hand import Action, Deed
 from segue.model.history import Kind
-from segue.model.ids import NodeId, SystemName, Version
+from segue.model.ids import ClassName, NodeId, SystemName, Version
 from segue.model.usage import AnsweredBy
-from segue.server.entries import acted, heard, lease_of, published, returned
+from segue.server.entries import acted, halted, heard, lease_of, lifted, published, returned
 from segue.server.facts import (
     BULKY,
     Ask,
     CallerSum,
     CallKind,
+    Halt,
+    HaltChanges,
     Heard,
     NodeRecord,
     Permit,
@@ -35,8 +37,8 @@ from segue.server.facts import (
     present,
 )
 from segue.server.history import PASSING, Entry
-from segue.server.leases import changed_leases
-from segue.server.store import Back, Deeds, Greet, Judge, welcome
+from segue.server.leases import changed_leases, listens_since, was_just_tended
+from segue.server.store import Back, Deeds, Greet, Judge, Watch, is_watched, see_nothing, welcome
 from segue.server.verdicts import outcome_of
 from segue.wire.messages import UsageRow
 
@@ -58,6 +60,7 @@ class _System:
     history: list[Entry] = field(default_factory=list)
     last: int = 0
     actions: list[Action] = field(default_factory=list)
+    halts: dict[tuple[ClassName, Version], Halt] = field(default_factory=dict)
 
     def record(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -80,18 +83,22 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._systems: dict[SystemName, _System] = {}
         self._said = 0
+        #: When it was last looked after, and since when without a gap.
+        self._tended_at: datetime | None = None
+        self._began_at: datetime | None = None
 
     def now(self) -> datetime:
         """Return the time by the database's clock."""
         return self.clock.now()
 
-    def append(self, release: Release) -> tuple[Release, ...]:
+    def append(self, release: Release, watch: Watch = see_nothing) -> tuple[Release, ...]:
         """Add `release` to its system's history if it is the next one there, and only then."""
         with self._lock:
             known = self._system(release.system)
             if release.version == len(known.releases) + 1:
                 known.releases.append(release)
                 known.record([published(release, self.now())])
+                self._watch(release.system, watch)
             return tuple(known.releases)
 
     def history_of(self, system: SystemName) -> tuple[Release, ...]:
@@ -162,13 +169,19 @@ class MemoryStore:
                 if ask is not None:
                     known.asks[node] = ask
             known.record(became.entries)
+            self._keep_halts(known, HaltChanges(begun=tuple(became.halts.values())), picture.at)
             return verdicts
 
-    def give_back(self, system: SystemName, returns: Sequence[Back]) -> tuple[bool, ...]:
+    def give_back(self, system: SystemName, returns: Sequence[Back], watch: Watch = see_nothing) -> tuple[bool, ...]:
         """Close permits; one that is closed stays as it is."""
         with self._lock:
             known, at = self._system(system), self.now()
-            return tuple(self._give_back(known, back, at) for back in returns)
+            open_ = {permit.id for permit in known.permits.values() if permit.returned_at is None}
+            found = tuple(self._give_back(known, back, at) for back in returns)
+            closed = [known.permits[back.permit] for back in returns if back.permit in open_]
+            if any(permit.failure is not None and permit.final for permit in closed):
+                self._watch(system, watch)
+            return found
 
     def _give_back(self, known: _System, back: Back, at: datetime) -> bool:
         held = known.permits.get(back.permit)
@@ -265,19 +278,23 @@ class MemoryStore:
             ]
             return tuple(found[max(0, len(found) - limit) :] if last else found[:limit])
 
-    def tend(self, keep: timedelta) -> bool:
+    def tend(self, keep: timedelta, watch: Watch = see_nothing) -> bool:
         """Note which leases ended, and remove what is old."""
         with self._lock:
             at = self.now()
+            if was_just_tended(self._tended_at, at):
+                return False
+            self._began_at = listens_since(self._tended_at, self._began_at, at) or at
+            self._tended_at = at
             for name, known in self._systems.items():
-                _, changed = self._settled(name)
-                self._keep_leases(known, changed, at)
+                if is_watched(self._picture(name)):
+                    self._watch(name, watch)
                 old = [entry for entry in known.history if entry.at >= at - keep or entry.kind not in PASSING]
                 known.history = [entry if entry.at >= at - keep else replace(entry, bulk="") for entry in old]
                 known.usage = {key: row for key, row in known.usage.items() if row[1] >= at - keep}
             return True
 
-    def act(self, system: SystemName, judge: Deeds) -> Action:
+    def act(self, system: SystemName, judge: Deeds, watch: Watch = see_nothing) -> Action:
         """Let `judge` say what an operator does to the system as it is, and keep that."""
         with self._lock:
             known = self._system(system)
@@ -290,6 +307,7 @@ class MemoryStore:
                         known.permits[held.id] = forgotten(held, action)
                         known.record([returned(known.permits[held.id])])
             known.record([acted(action)])
+            self._watch(system, watch)
             return action
 
     def actions_of(self, system: SystemName) -> tuple[Action, ...]:
@@ -319,11 +337,26 @@ class MemoryStore:
         with self._lock:
             return tuple(sorted(name for name, known in self._systems.items() if known.releases))
 
+    def _watch(self, system: SystemName, watch: Watch) -> None:
+        """Keep what became of leases and halts."""
+        known = self._system(system)
+        picture, changed = self._settled(system)
+        self._keep_leases(known, changed, picture.at)
+        self._keep_halts(known, watch(picture), picture.at)
+
+    def _keep_halts(self, known: _System, changes: HaltChanges, at: datetime) -> None:
+        for halt in changes.begun:
+            if (halt.class_name, halt.version) not in known.halts:
+                known.halts[halt.class_name, halt.version] = halt
+                known.record([halted(halt)])
+        for halt, why in changes.over:
+            if known.halts.pop((halt.class_name, halt.version), None) is not None:
+                known.record([lifted(halt, why, at)])
+
     def _settled(self, system: SystemName) -> tuple[Picture, list[Permit]]:
         """Return the system as decisions see it, with its leases as they are now; and permits whose lease changed."""
         picture = self._picture(system)
-        seen = {node.id: node.last_seen for node in picture.nodes}
-        changed = list(changed_leases(picture.permits, seen, picture.at))
+        changed = list(changed_leases(picture))
         permits = {permit.id: permit for permit in (*picture.permits, *changed)}
         nodes = tuple(replace(node, said=brief(node.said)) for node in picture.nodes)
         return replace(picture, nodes=nodes, permits=tuple(permits.values())), changed
@@ -348,15 +381,17 @@ class MemoryStore:
         return self._systems.setdefault(system, _System())
 
     def _picture(self, system: SystemName) -> Picture:
-        known = self._system(system)
+        known, at = self._system(system), self.now()
         return Picture(
             system=system,
-            at=self.now(),
+            at=at,
             releases=tuple(known.releases),
             nodes=present(sorted(known.nodes.values(), key=lambda node: node.id), known.actions),
             permits=tuple(sorted(known.permits.values(), key=lambda permit: (permit.granted_at, permit.id))),
             asks=tuple(sorted(known.asks.values(), key=lambda ask: (ask.asked_at, ask.node))),
             actions=tuple(known.actions),
+            halts=tuple(halt for _, halt in sorted(known.halts.items())),
+            listens_since=listens_since(self._tended_at, self._began_at, at),
         )
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from segue.model.hand import Action, Deed
 from segue.model.ids import NAME_PATTERN, NodeId
 from segue.server.api import LimitedRoute, NodeName, System, responses_of
 from segue.server.facts import Picture
+from segue.server.halts import watch
 from segue.server.hand import judge
 from segue.server.happened import Asked, page_of
 from segue.server.node_orders import OrdersForNodes
@@ -59,7 +60,7 @@ class OperatorEndpoints:
             told.append(judge(picture, Order(request=request, callers=callers, now=picture.at)))
             return told[-1].action
 
-        action = self._store.act(system, judge_now)
+        action = self._store.act(system, judge_now, watch)
         self._orders.forget(system)
         return ActionAnswer(
             deed=action.deed,

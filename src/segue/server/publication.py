@@ -9,6 +9,7 @@ from segue.model.ids import ContentHash
 from segue.release.bundle import manifest_of
 from segue.server.bundles import Bundles
 from segue.server.facts import Release
+from segue.server.halts import watch
 from segue.server.refusals import HistoryError
 from segue.server.store import Store
 from segue.wire.messages import ReleaseNotice
@@ -42,7 +43,7 @@ def publish(
     # Also where it is published already: its file may have been lost since.
     bundles.keep(sha256, bundle)
     # Somebody else may have published meanwhile: the history that counts is the one that stands now.
-    published = _as_published(release, store.append(release))
+    published = _as_published(release, store.append(release, watch))
     return published, published == release and release.version > len(before)
 
 

@@ -1,5 +1,6 @@
 """The tables of the upgrade database, as the migrations leave them, and what their rows say."""
 
+import json
 from datetime import datetime
 
 from sqlalchemy import ForeignKeyConstraint, Index, LargeBinary, MetaData, Table, text
@@ -8,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from segue.model.hand import Action, Deed
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.columns import Big, Document, Name, UtcTime, Words
-from segue.server.facts import Ask, Permit, Release
+from segue.server.facts import Ask, Halt, Permit, Release
 
 
 class Base(DeclarativeBase):
@@ -154,6 +155,43 @@ class AskRow(Base):
             asked_at=self.asked_at,
             last_asked_at=self.last_asked_at,
             good_for_s=self.good_for_s,
+        )
+
+
+class HaltRow(Base):
+    """A rollout that has halted by itself; the row goes when that is over, and the history has it."""
+
+    __tablename__ = "halts"
+    system: Mapped[str] = mapped_column(primary_key=True)
+    class_name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    failures_limit: Mapped[int]
+    failed: Mapped[str] = mapped_column(Document)
+    silent: Mapped[str] = mapped_column(Document)
+
+    @classmethod
+    def of(cls, system: SystemName, halt: Halt) -> "HaltRow":
+        """Return the row that says it."""
+        return cls(
+            system=system,
+            class_name=halt.class_name,
+            version=halt.version,
+            at=halt.at,
+            failures_limit=halt.limit,
+            failed=json.dumps(halt.failed),
+            silent=json.dumps(halt.silent),
+        )
+
+    def fact(self) -> Halt:
+        """Return what the row says."""
+        return Halt(
+            class_name=ClassName(self.class_name),
+            version=Version(self.version),
+            at=self.at,
+            limit=self.failures_limit,
+            failed=tuple(map(NodeId, json.loads(self.failed))),
+            silent=tuple(map(NodeId, json.loads(self.silent))),
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select, union
 from sqlalchemy.orm import Session
 
 from segue.model.clock import Clock
@@ -16,6 +16,7 @@ from segue.server.databases import Database
 from segue.server.entries import lease_of, published, returned
 from segue.server.facts import (
     CallerSum,
+    HaltChanges,
     Heard,
     Permit,
     Picture,
@@ -30,8 +31,9 @@ from segue.server.facts import (
 from segue.server.history import Entry
 from segue.server.leases import changed_leases
 from segue.server.postgresql import PostgresqlDatabase
-from segue.server.schema import ChoreRow, PermitRow, ReleaseRow
+from segue.server.schema import HaltRow, NodeRow, PermitRow, ReleaseRow
 from segue.server.sql_actions import actions_of, keep_action
+from segue.server.sql_halts import keep_halts, takes_chore
 from segue.server.sql_history import Asked, forget_before, read_history, record
 from segue.server.sql_nodes import SqlNodes, details_of
 from segue.server.sql_permits import close_permits, keep_outcome
@@ -39,12 +41,18 @@ from segue.server.sql_rollouts import SqlRollouts, history_of, permits_of
 from segue.server.sql_tally import calls_of, permits_granted, permits_returned
 from segue.server.sql_usage import callers_of, usage_of
 from segue.server.sqlite import SqliteDatabase
-from segue.server.store import Back, Deeds, Greet, Judge, welcome
+from segue.server.store import Back, Deeds, Greet, Judge, Watch, is_watched, see_nothing, welcome
 from segue.server.verdicts import outcome_of
 
-#: One of all servers looks after the database so often.
-TEND_EVERY_S = 5.0
-_TENDING = "tend"
+_NEWEST = (
+    select(ReleaseRow.system, func.max(ReleaseRow.version).label("version")).group_by(ReleaseRow.system).subquery()
+)
+#: The systems in which a release is not on every node, a permit is open, or a halt stands.
+_UNFINISHED = union(
+    select(NodeRow.system).join(_NEWEST, _NEWEST.c.system == NodeRow.system).where(NodeRow.version < _NEWEST.c.version),
+    select(PermitRow.system).where(PermitRow.returned_at.is_(None)),
+    select(HaltRow.system),
+).order_by("system")
 
 
 class SqlStore:
@@ -78,7 +86,7 @@ class SqlStore:
         with self.database.reading() as session:
             return self._now(session)
 
-    def append(self, release: Release) -> tuple[Release, ...]:
+    def append(self, release: Release, watch: Watch = see_nothing) -> tuple[Release, ...]:
         """Add `release` to its system's history if it is the next one there, and only then."""
         with self.database.deciding(release.system) as session:
             history = history_of(session, release.system)
@@ -86,7 +94,8 @@ class SqlStore:
                 return history
             session.add(ReleaseRow(**asdict(release)))
             session.flush()
-            self.record(session, release.system, [published(release, self._now(session))])
+            entries = [published(release, self._now(session))]
+            self.record(session, release.system, [*entries, *self._watched(session, release.system, watch)])
             return (*history, release)
 
     def history_of(self, system: SystemName) -> tuple[Release, ...]:
@@ -109,14 +118,19 @@ class SqlStore:
             verdicts = judge(picture)
             became = outcome_of(picture, verdicts)
             keep_outcome(session, self.database.insert, system, became)
-            self.record(session, system, [*entries, *became.entries])
+            halts = HaltChanges(begun=tuple(became.halts.values()))
+            entries += [*became.entries, *keep_halts(session, system, halts, picture.at)]
+            self.record(session, system, entries)
             return verdicts
 
-    def give_back(self, system: SystemName, returns: Sequence[Back]) -> tuple[bool, ...]:
+    def give_back(self, system: SystemName, returns: Sequence[Back], watch: Watch = see_nothing) -> tuple[bool, ...]:
         """Close permits, in one transaction; one that is closed stays as it is."""
         with self.database.deciding(system) as session:
             known, closed = close_permits(session, system, returns, lambda: self._now(session))
-            self.record(session, system, [returned(permit) for permit in closed])
+            entries = [returned(permit) for permit in closed]
+            if any(permit.failure is not None and permit.final for permit in closed):
+                entries += self._watched(session, system, watch)
+            self.record(session, system, entries)
             return known
 
     def picture_of(self, system: SystemName) -> Picture:
@@ -165,11 +179,12 @@ class SqlStore:
         with self.database.reading() as session:
             return read_history(session, system, Asked(after=after, limit=limit, node=node, kinds=kinds, last=last))
 
-    def act(self, system: SystemName, judge: Deeds) -> Action:
+    def act(self, system: SystemName, judge: Deeds, watch: Watch = see_nothing) -> Action:
         """Let `judge` say what an operator does to the system as it is, and keep that, in one transaction."""
         with self.database.deciding(system) as session:
             action = judge(self._glance(session, system))
-            self.record(session, system, keep_action(session, system, action))
+            entries = keep_action(session, system, action)
+            self.record(session, system, [*entries, *self._watched(session, system, watch)])
             return action
 
     def actions_of(self, system: SystemName) -> tuple[Action, ...]:
@@ -188,34 +203,32 @@ class SqlStore:
         with self.database.reading() as session:
             return tuple(sorted(SystemName(name) for name in session.scalars(first)))
 
-    def tend(self, keep: timedelta) -> bool:
-        """Note which leases ended, and remove what is old."""
+    def tend(self, keep: timedelta, watch: Watch = see_nothing) -> bool:
+        """Note which leases ended and what became of halts, and remove what is old."""
         with self.database.writing() as session:
             at = self._now(session)
-            if not self._takes_chore(session, at):
+            if not takes_chore(session, self.database, at):
                 return False
             forget_before(session, at - keep)
-            away = select(PermitRow.system).where(PermitRow.returned_at.is_(None)).distinct()
-            systems = session.scalars(away.order_by(PermitRow.system)).all()
+            systems = [SystemName(name) for name in session.scalars(_UNFINISHED)]
         for system in systems:
-            with self.database.deciding(SystemName(system)) as session:
-                _picture, entries = self._settled(session, SystemName(system))
-                self.record(session, SystemName(system), entries)
+            # Whoever decides about the system waits for nobody, but where there is something to write down.
+            with self.database.reading() as session:
+                picture = self._glance(session, system)
+            if not is_watched(picture) or not (any(changed_leases(picture)) or watch(picture) != HaltChanges()):
+                continue
+            with self.database.deciding(system) as session:
+                self.record(session, system, self._watched(session, system, watch))
         return True
 
     def record(self, session: Session, system: SystemName, entries: Sequence[Entry]) -> None:
         """Add `entries`, the oldest first, to the history, as the last thing that a transaction does."""
         record(session, self.database.insert, system, entries)
 
-    def _takes_chore(self, session: Session, at: datetime) -> bool:
-        """Say whether it is this server that does it now, and note that."""
-        first = self.database.insert(ChoreRow).values(name=_TENDING, done_at=at - timedelta(days=1))
-        session.execute(first.on_conflict_do_nothing())
-        chore = session.get_one(ChoreRow, _TENDING, with_for_update=True)
-        if chore.done_at <= at < chore.done_at + timedelta(seconds=TEND_EVERY_S):
-            return False
-        chore.done_at = at
-        return True
+    def _watched(self, session: Session, system: SystemName, watch: Watch) -> list[Entry]:
+        """Write down what became of leases and halts, and return what is to be recorded."""
+        picture, entries = self._settled(session, system)
+        return [*entries, *keep_halts(session, system, watch(picture), picture.at)]
 
     def _whole(self, session: Session, system: SystemName) -> Picture:
         actions = actions_of(session, system)
@@ -224,7 +237,7 @@ class SqlStore:
         return replace(picture, actions=actions)
 
     def _glance(self, session: Session, system: SystemName) -> Picture:
-        """Return the system as decisions see it."""
+        """Return the system as decisions see it, with its leases as they were."""
         at = self._now(session)
         actions = actions_of(session, system)
         nodes = present(self._nodes.briefly(session, system), actions)
@@ -234,22 +247,17 @@ class SqlStore:
     def _settled(self, session: Session, system: SystemName) -> tuple[Picture, list[Entry]]:
         """Return the system as decisions see it, with its leases as they are now; and what to record of that."""
         picture = self._glance(session, system)
-        at = picture.at
-        changed = {permit.id: permit for permit in changed_leases(picture.permits, _seen(picture), at)}
+        changed = {permit.id: permit for permit in changed_leases(picture)}
         if not changed:
             return picture, []
         for permit in changed.values():
             session.get_one(PermitRow, (system, permit.id)).lapsed_at = permit.lapsed_at
         session.flush()
         permits: tuple[Permit, ...] = tuple(changed.get(permit.id, permit) for permit in picture.permits)
-        return replace(picture, permits=permits), [lease_of(permit, at) for permit in changed.values()]
+        return replace(picture, permits=permits), [lease_of(permit, picture.at) for permit in changed.values()]
 
     def _now(self, session: Session) -> datetime:
         return self.clock.now() if self.clock else self.database.now(session)
 
     def __repr__(self) -> str:
         return f"SqlStore({self.database!r})"
-
-
-def _seen(picture: Picture) -> dict[NodeId, datetime]:
-    return {node.id: node.last_seen for node in picture.nodes}

@@ -13,6 +13,7 @@ from segue.server.facts import Ask, NodeRecord, Permit, Picture, Release
 from segue.server.kept import Kept, Stamp
 from segue.server.raw import raw_rows
 from segue.server.schema import AskRow, PermitRow, ReleaseRow, table_of
+from segue.server.sql_halts import halts_of, heard_since
 
 _PERMITS = table_of(PermitRow)
 _ASKS = table_of(AskRow)
@@ -46,6 +47,8 @@ class SqlRollouts:
             nodes=nodes,
             permits=self._read_permits(session, system, lowest),
             asks=self._read_asks(session, system),
+            halts=halts_of(session, system),
+            listens_since=heard_since(session, at),
         )
 
     def _read_permits(self, session: Session, system: SystemName, lowest: Version) -> tuple[Permit, ...]:

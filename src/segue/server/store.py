@@ -14,6 +14,7 @@ from segue.model.history import Kind
 from segue.model.ids import NodeId, SystemName, Version
 from segue.server.facts import (
     CallerSum,
+    HaltChanges,
     Heard,
     NodeRecord,
     Permit,
@@ -36,6 +37,22 @@ Close: TypeAlias = Callable[[Permit, datetime], Permit]
 Greet: TypeAlias = Callable[[SystemName, NodeRecord | None, NodeRecord, Version], str | None]
 #: Says what becomes of an operator's order, likewise inside the transaction: what it raises undoes all.
 Deeds: TypeAlias = Callable[[Picture], Action]
+#: Says, of a system as it is after what was done, which halts of its rollouts begin and which are over, likewise.
+Watch: TypeAlias = Callable[[Picture], HaltChanges]
+
+
+def see_nothing(picture: Picture) -> HaltChanges:  # noqa: ARG001 - a `Watch`
+    """Have all halts stay as they are."""
+    return HaltChanges()
+
+
+def is_watched(picture: Picture) -> bool:
+    """Say whether a system is looked after: a permit is open, a halt stands, or a node is not at the newest release."""
+    return (
+        bool(picture.halts)
+        or any(permit.returned_at is None for permit in picture.permits)
+        or any(node.version < len(picture.releases) for node in picture.nodes)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +89,12 @@ class Store(Protocol):
         """Return the time by the database's clock: aware, UTC."""
         ...
 
-    def append(self, release: Release) -> tuple[Release, ...]:
+    def append(self, release: Release, watch: Watch = see_nothing) -> tuple[Release, ...]:
         """Add `release` to its system's history if it is the next one there, and only then.
+
+        Args:
+            release: what is published.
+            watch: says what becomes of halts by that, in the same transaction.
 
         Returns:
             The history as it now stands, oldest first. Whoever asked looks there for what became of it.
@@ -118,7 +139,7 @@ class Store(Protocol):
         """
         ...
 
-    def give_back(self, system: SystemName, returns: Sequence[Back]) -> tuple[bool, ...]:
+    def give_back(self, system: SystemName, returns: Sequence[Back], watch: Watch = see_nothing) -> tuple[bool, ...]:
         """Close permits, in one transaction; one that is closed stays as it is.
 
         If there is no failure, the node's version is the permit's `to_version` from now on, unless it has said that
@@ -127,6 +148,7 @@ class Store(Protocol):
         Args:
             system: the nodes'.
             returns: in the order in which they came.
+            watch: says what becomes of halts if one of them failed for good, in the same transaction.
 
         Returns:
             Of each, in their order, False if the node has no such permit.
@@ -178,20 +200,22 @@ class Store(Protocol):
         """
         ...
 
-    def tend(self, keep: timedelta) -> bool:
+    def tend(self, keep: timedelta, watch: Watch = see_nothing) -> bool:
         """Do what is to be done now and then, whoever asks for something: note which leases ended, remove what is old.
 
-        Of several servers that call this at once, one does it.
+        Of several servers that call this at once, one does it. It is called every few seconds for as long as a server
+        runs: time in which nobody did is not counted as silence of nodes.
 
         Args:
             keep: how long phases, tracebacks and counts of calls that do not grow are kept.
+            watch: says what becomes of halts, of each system that is not wholly on its newest release, or has a halt.
 
         Returns:
             False if it was done a moment ago.
         """
         ...
 
-    def act(self, system: SystemName, judge: Deeds) -> Action:
+    def act(self, system: SystemName, judge: Deeds, watch: Watch = see_nothing) -> Action:
         """Let `judge` say what an operator does to the system as it is, and keep that, in one transaction.
 
         A node that is forgotten is no longer of the picture until it speaks again. The permit that it holds is closed,
@@ -200,6 +224,7 @@ class Store(Protocol):
         Args:
             system: which.
             judge: is shown the whole system.
+            watch: says what becomes of halts by that, in the same transaction.
 
         Returns:
             What `judge` returned.

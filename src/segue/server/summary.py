@@ -231,11 +231,11 @@ def _holds(hand: Hand, picture: Picture) -> tuple[HoldSummary, ...]:
 
 
 def _halts(picture: Picture, now: datetime) -> tuple[HaltSummary, ...]:
+    halted_at = {(halt.class_name, halt.version): halt.at for halt in picture.halts}
     return tuple(
-        HaltSummary(class_name=class_name, version=version, text=refusal.text)
+        HaltSummary(class_name=class_name, version=version, text=refusal.text, at=halted_at.get((class_name, version)))
         for class_name in sorted({ClassName(node.said.class_name) for node in picture.nodes})
         for version, refusal in Rollouts(picture, class_name).halts(now)
-        if any(node.version < version for node in picture.nodes if node.said.class_name == class_name)
     )
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from segue.model.ids import NodeId, Version
+from segue.model.ids import ClassName, NodeId, Version
 from segue.server.entries import granted, shortened
-from segue.server.facts import Ask, Granted, Held, NotYet, Permit, Picture, Verdict
+from segue.server.facts import Ask, Granted, Halt, Held, NotYet, Permit, Picture, Verdict
 from segue.server.history import Entry
 
 
@@ -19,12 +19,14 @@ class Outcome:
         shortened: permits that were there, and lead less far from now on, by id.
         asks: `{node: its request as it is kept}` of those that are new or repeated; None of one that is gone.
         entries: what is to be recorded.
+        halts: what holds nodes whose rollout its failure budget has halted, by class and version.
     """
 
     granted: dict[str, Permit] = field(default_factory=dict)
     shortened: dict[str, Permit] = field(default_factory=dict)
     asks: dict[NodeId, Ask | None] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
+    halts: dict[tuple[ClassName, Version], Halt] = field(default_factory=dict)
 
     def of(self, picture: Picture) -> Picture:
         """Return the system as it is after that."""
@@ -53,6 +55,8 @@ def outcome_of(picture: Picture, verdicts: Iterable[Verdict | Exception]) -> Out
             case NotYet(ask):
                 last = became.asks[ask.node] if ask.node in became.asks else before.get(ask.node)
                 became.asks[ask.node] = verdict.kept.after(last)
+                if verdict.halt is not None:
+                    became.halts[verdict.halt.class_name, verdict.halt.version] = verdict.halt
             case Held(permit):
                 _shorten(became, picture, permit.id, permit.to_version)
             case Exception():

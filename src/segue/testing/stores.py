@@ -21,9 +21,9 @@ from segue.model.clock import Clock
 from segue.model.hand import Action, Deed
 from segue.model.history import Kind
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
-from segue.server.facts import Ask, Granted, Held, NotYet, Permit, Picture, Release, Report, Verdict
+from segue.server.facts import Ask, Granted, Halt, HaltChanges, Held, NotYet, Permit, Picture, Release, Report, Verdict
 from segue.server.memory import MemoryStore
-from segue.server.store import Back, Judge, Store
+from segue.server.store import Back, Judge, Store, Watch
 from segue.wire.messages import AMOUNT_LIMIT, DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
 
 OpenStore: TypeAlias = Callable[[Clock], AbstractContextManager[Store]]
@@ -115,6 +115,22 @@ ACTIONS: SearchStrategy[Action] = st.builds(
     version=st.none() | VERSIONS,
     node=st.none() | NODES,
     gate=st.none() | TEXTS.filter(bool),
+)
+
+HALTS: SearchStrategy[Halt] = st.builds(
+    Halt,
+    class_name=CLASSES,
+    version=VERSIONS,
+    at=TIMES,
+    limit=st.integers(1, 9),
+    failed=st.lists(NODES, max_size=2).map(tuple),
+    silent=st.lists(NODES, max_size=2).map(tuple),
+)
+_Changes: TypeAlias = tuple[list[Halt], set[Version]]
+#: Halts that begin, none twice at once, and versions of which those that stand are over.
+CHANGES: SearchStrategy[_Changes] = st.tuples(
+    st.lists(HALTS, max_size=2, unique_by=lambda halt: (halt.class_name, halt.version)),
+    st.sets(VERSIONS, max_size=2),
 )
 
 
@@ -263,7 +279,7 @@ class _StoreAgreement(RuleBasedStateMachine):
             for node, to_version, through, class_name, good_for_s in made
         ]
         shown: list[Picture] = []
-        judge = _at_most(limit, asks, f"p{len(self.granted)}", wrong, shown)
+        judge = _at_most(limit, asks, f"p{len(self.granted)}", wrong, shown, data.draw(st.none() | HALTS))
         verdicts = self.store.admit(heard[0], judge)
         assert list(map(_said, verdicts)) == list(map(_said, self.model.admit(heard[0], judge)))
         _compare_shown(*shown)
@@ -289,10 +305,11 @@ class _StoreAgreement(RuleBasedStateMachine):
     @precondition(lambda self: self.granted)
     @rule(data=st.data(), failure=st.none() | TEXTS, final=st.booleans(), by=st.none() | VERSIONS)
     def give_back(self, data: st.DataObject, failure: str | None, final: bool, by: Version | None) -> None:
-        """Several come back at once: some had before, and some have no such permit."""
+        """Several come back at once, again, or without a permit; one that failed for good may halt a rollout."""
         system, _, _ = data.draw(st.sampled_from(self.granted))
         mine = st.sampled_from([(node, permit) for of, node, permit in self.granted if of == system])
         some = data.draw(st.lists(mine | st.tuples(NODES, st.just("zz")), min_size=1, max_size=3))
+        watch = _watching(data.draw(CHANGES))
         shown: list[tuple[Permit, datetime]] = []
 
         def close(held: Permit, now: datetime) -> Permit:
@@ -301,7 +318,7 @@ class _StoreAgreement(RuleBasedStateMachine):
 
         backs = [Back(node, permit, close) for node, permit in some]
         wanted = tuple(permit != "zz" for _, permit in some)
-        assert [store.give_back(system, backs) for store in self.both] == [wanted, wanted]
+        assert [store.give_back(system, backs, watch) for store in self.both] == [wanted, wanted]
         half = len(shown) // 2
         assert shown[:half] == shown[half:]
         assert all(held.returned_at is None for held, _ in shown)
@@ -315,8 +332,8 @@ class _StoreAgreement(RuleBasedStateMachine):
         returned = [store.give_back(system, [Back(node, permit, close)]) for store in self.both]
         assert returned[0] == returned[1]
 
-    @rule(system=SYSTEMS, action=ACTIONS)
-    def act(self, system: SystemName, action: Action) -> None:
+    @rule(system=SYSTEMS, action=ACTIONS, changes=CHANGES)
+    def act(self, system: SystemName, action: Action, changes: _Changes) -> None:
         """Whoever decides is shown the same by both; a node that is forgotten is gone until it speaks again."""
         shown: list[Picture] = []
 
@@ -325,7 +342,8 @@ class _StoreAgreement(RuleBasedStateMachine):
             return action
 
         self.systems.add(system)
-        assert self.store.act(system, judge) == self.model.act(system, judge) == action
+        watch = _watching(changes)
+        assert self.store.act(system, judge, watch) == self.model.act(system, judge, watch) == action
         assert shown[0] == shown[1]
         assert self.store.actions_of(system) == (*shown[0].actions, action)
         after = self.store.picture_of(system)
@@ -346,10 +364,20 @@ class _StoreAgreement(RuleBasedStateMachine):
                 continue
             raise AssertionError(f"{store!r} swallowed what its judge raised")
 
-    @rule(keep_s=st.integers(0, 120))
-    def tend(self, keep_s: int) -> None:
-        self.clock.at += timedelta(seconds=100)
-        assert [store.tend(timedelta(seconds=keep_s)) for store in self.both] == [True, True]
+    @rule(keep_s=st.integers(0, 120), times=st.sampled_from([1, 2, 15]), passes_s=st.sampled_from([5, 100]))
+    def tend(self, keep_s: int, times: int, passes_s: int) -> None:
+        """Leases end in time in which somebody is there, and in no other."""
+        for _ in range(times):
+            self.clock.at += timedelta(seconds=passes_s)
+            tended = [store.tend(timedelta(seconds=keep_s)) for store in self.both]
+            assert tended[0] == tended[1]
+
+    @rule(changes=CHANGES)
+    def tend_to_halts(self, changes: _Changes) -> None:
+        self.clock.at += timedelta(seconds=5)
+        watch = _watching(changes)
+        tended = [store.tend(timedelta(days=1), watch) for store in self.both]
+        assert tended[0] == tended[1]
 
     @invariant()
     def agree(self) -> None:
@@ -357,6 +385,7 @@ class _StoreAgreement(RuleBasedStateMachine):
         for system in self.systems:
             picture = self.store.picture_of(system)
             assert picture == self.model.picture_of(system)
+            assert picture.listens_since == self.model.picture_of(system).listens_since
             _check_times(picture)
 
     def teardown(self) -> None:
@@ -390,13 +419,26 @@ def _compare_shown(found: Picture, wanted: Picture) -> None:
     """Want that a judge is shown the same, but for permits that lead no further than where every node is."""
     lowest = min((node.version for node in wanted.nodes if node.version), default=0)
     matter = [held for held in wanted.permits if held.returned_at is None or held.to_version > lowest]
-    assert (found.nodes, found.asks, found.releases, found.at) == (
-        wanted.nodes, wanted.asks, wanted.releases, wanted.at
+    assert (found.nodes, found.asks, found.releases, found.at, found.halts) == (
+        wanted.nodes, wanted.asks, wanted.releases, wanted.at, wanted.halts
     )  # fmt: skip
     assert list(found.permits) == matter
 
 
-def _at_most(limit: int, asks: Sequence[Ask], permit: str, wrong: int | None, shown: list[Picture]) -> Judge:
+def _watching(changes: _Changes) -> Watch:
+    """Have these halts begin, and these places be without one: of those that stand, or not."""
+    begun, over = changes
+
+    def watch(picture: Picture) -> HaltChanges:
+        ending = tuple((halt, "it is over") for halt in picture.halts if halt.version in over)
+        return HaltChanges(begun=tuple(begun), over=ending)
+
+    return watch
+
+
+def _at_most(
+    limit: int, asks: Sequence[Ask], permit: str, wrong: int | None, shown: list[Picture], halt: Halt | None
+) -> Judge:
     """Return a judge that lets so many be away; the one that is `wrong`, by its place, is refused by an error."""
 
     def judge(picture: Picture) -> Sequence[Verdict | Exception]:
@@ -410,7 +452,7 @@ def _at_most(limit: int, asks: Sequence[Ask], permit: str, wrong: int | None, sh
                 away[ask.node] = replace(held, to_version=min(held.to_version, ask.to_version))
                 verdicts.append(Held(away[ask.node]))
             elif len(away) >= limit:
-                verdicts.append(NotYet(ask, f"{len(away)} away"))
+                verdicts.append(NotYet(ask, f"{len(away)} away", halt=halt))
             else:
                 away[ask.node] = _permit(ask, f"{permit}.{place}")
                 verdicts.append(Granted(away[ask.node]))
@@ -443,5 +485,6 @@ def _check_times(picture: Picture) -> None:
         *(at for permit in picture.permits for at in (permit.granted_at, permit.returned_at)),
         *(at for ask in picture.asks for at in (ask.asked_at, ask.last_asked_at)),
         *(action.at for action in picture.actions),
+        *(halt.at for halt in picture.halts),
     ]
     assert all(at is None or at.utcoffset() == timedelta(0) for at in times)

@@ -99,6 +99,8 @@ class HaltSummary(Message):
     class_name: Name
     version: int
     text: str
+    #: Since when, once that is written down.
+    at: AwareDatetime | None = None
 
 
 class SystemSummary(Message):
