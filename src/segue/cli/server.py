@@ -48,7 +48,12 @@ def server(
         ),
     ] = KEEP_HISTORY / timedelta(days=1),
     webhook_keep_s: Annotated[
-        float, typer.Option(min=1.0, help="For how many seconds the answer of a webhook (a gate of a schedule) holds.")
+        float,
+        typer.Option(
+            min=1.0,
+            max=31_536_000,
+            help="For how many seconds the answer of a webhook (a gate of a schedule) holds.",
+        ),
     ] = KEEP_S,
 ) -> None:
     """Run the upgrade server: it keeps the releases, grants permits, and knows the fleet.
