@@ -18,12 +18,18 @@ help:  ## say what can be made
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes --requirement requirements.lock
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-build-isolation --no-deps --editable .
 	$(STRACE)
+	$(FAKETIME)
 	$(POSTGRESQL)
 	touch $@
 
 # For the tests of the order of system calls; without it they are skipped, and say so.
 STRACE = command -v strace > /dev/null || (test "$$(id -u)" = 0 && (apt-get update && apt-get install --yes strace) > /dev/null 2>&1) \
 	|| echo "strace is not here, so some tests will be skipped: apt install strace" >&2
+
+# For the tests of upgrade servers whose clocks differ.
+FAKETIME = ls /usr/lib/*/faketime/libfaketimeMT.so.1 > /dev/null 2>&1 \
+	|| (test "$$(id -u)" = 0 && (apt-get update && apt-get install --yes faketime) > /dev/null 2>&1) \
+	|| echo "libfaketime is not here, so a test will be skipped: apt install faketime" >&2
 
 # For the tests of the upgrade database. Of the package only the programs are wanted: postgresql-common is told beforehand
 # to make no cluster of its own, which would run from then on.
