@@ -87,6 +87,7 @@ def fleets(draw: DrawFn) -> Fleet:
             last_seen=draw(MOMENTS) if draw(seldom) else NOON,
             away_since=draw(MOMENTS) if draw(seldom) else None,
             waits_since=None if draw(seldom) else draw(MOMENTS),
+            granted_at=draw(MOMENTS) if draw(seldom) else None,
             upgraded_at=draw(MOMENTS) if draw(seldom) else None,
             failed=draw(seldom),
             failed_at=draw(st.none() | MOMENTS),
@@ -111,13 +112,14 @@ def hands(draw: DrawFn) -> Hand:
     def of_nodes(deed: Deed) -> dict[tuple[Version, NodeId], Action]:
         return {(Version(2), node): act(deed, node=node) for node in draw(st.sets(nodes, max_size=2))}
 
+    skipped = of_nodes(Deed.SKIP)
     return Hand(
         paused=act(Deed.PAUSE) if draw(st.booleans()) else None,
         resumed=act(Deed.RESUME) if draw(st.booleans()) else None,
         approved={(Version(2), "qa"): act(Deed.APPROVE)} if draw(st.booleans()) else {},
-        skipped=of_nodes(Deed.SKIP),
+        skipped=skipped,
         retried=of_nodes(Deed.RETRY),
-        forced=of_nodes(Deed.FORCE),
+        forced={place: force for place, force in of_nodes(Deed.FORCE).items() if place not in skipped},
     )
 
 
@@ -169,13 +171,13 @@ def test_operators_have_the_last_word(fleet: Fleet, rules: Rules, hand: Hand) ->
     fleet = replace(fleet, hand=hand)
     grants = set(decide(fleet, rules, NOON).grants)
     forced = {node for _, node in hand.forced}
-    skipped = {node for place, skip in hand.skipped.items() for node in place[1:] if place not in hand.forced}
-    assert not grants & skipped
+    assert not grants & {node for _, node in hand.skipped}
     if hand.paused:
         assert grants <= forced
     for fact in fleet.requests():
-        if fact.id in forced and (Version(2), fact.id) not in hand.skipped and not is_silent(fact):
-            assert fact.id in grants
+        if fact.id in forced and not is_silent(fact):
+            is_spent = fact.granted_at is not None and fact.granted_at >= hand.forced[Version(2), fact.id].at
+            assert is_spent or fact.id in grants
     abort = Action(deed=Deed.ABORT, at=NOON, who="ann", version=Version(2))
     assert not decide(replace(fleet, hand=replace(hand, aborted={Version(2): abort})), rules, NOON).grants
 

@@ -1,6 +1,7 @@
 """Each rule holds whom it should until it should, and says why as an operator would; all of them together hold all."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -403,16 +404,35 @@ class TestHand:
         assert ask(noon, free(), fact("n1", waits=1), hand=aborted).grants == ()
         assert ask(noon, free(), fact("n1", waits=1, seen=99), hand=Hand(forced=forced)).grants == ()
 
-    @pytest.mark.parametrize(("forced_after_s", "grants"), [(1, ("n1",)), (-1, ())])
+    @pytest.mark.parametrize(("deeds", "grants"), [((Deed.SKIP, Deed.FORCE), ("n1",)), ((Deed.FORCE, Deed.SKIP), ())])
     def test_of_a_skip_and_a_force_the_later_holds(
-        self, fact: Fact, noon: datetime, forced_after_s: int, grants: tuple[str, ...]
+        self, fact: Fact, noon: datetime, deeds: tuple[Deed, ...], grants: tuple[str, ...]
     ) -> None:
-        place = TARGET, NodeId("n1")
-        hand = Hand(
-            skipped={place: done(Deed.SKIP, noon, node="n1")},
-            forced={place: done(Deed.FORCE, noon + timedelta(seconds=forced_after_s), node="n1")},
-        )
+        hand = Hand.of(done(deed, noon, node="n1") for deed in deeds)
         assert ask(noon, free(), fact("n1", waits=1), hand=hand).grants == grants
+
+    def test_one_that_was_skipped_and_then_forced_counts_for_the_others(self, fact: Fact, noon: datetime) -> None:
+        hand = Hand.of(done(deed, noon, node="x") for deed in (Deed.SKIP, Deed.FORCE))
+        decision = ask(noon, free(failure_budget=1), fact("n1", waits=1), fact("x", failed=True), hand=hand)
+        assert texts(decision) == {"n1": "halted: 1 of 1 failures (x failed); an operator must resume"}
+
+    @pytest.mark.parametrize(("granted_s_ago", "grants"), [(None, ("n1",)), (60, ("n1",)), (30, ()), (1, ())])
+    def test_a_force_is_spent_by_the_first_permit_after_it(
+        self, fact: Fact, noon: datetime, granted_s_ago: float | None, grants: tuple[str, ...]
+    ) -> None:
+        """What failed under it goes on by the rules, as everybody does."""
+        hand = Hand.of([done(Deed.FORCE, noon - timedelta(seconds=30), node="n1")])
+        decision = ask(noon, free(gates=("qa",)), fact("n1", waits=1, granted=granted_s_ago), hand=hand)
+        assert decision.grants == grants
+
+    def test_a_pause_that_is_later_than_a_force_holds_the_node(self, fact: Fact, noon: datetime) -> None:
+        forced, paused = done(Deed.FORCE, noon, node="n1"), replace(done(Deed.PAUSE, noon), version=None)
+        resumed = replace(done(Deed.RESUME, noon), version=None)
+        closed = free(gates=("qa",))
+        assert texts(ask(noon, closed, fact("n1", waits=1), hand=Hand.of([forced, paused]))) == {
+            "n1": "paused by ann since 12:00:00 UTC"
+        }
+        assert ask(noon, closed, fact("n1", waits=1), hand=Hand.of([forced, paused, resumed])).grants == ("n1",)
 
 
 class TestDeadline:

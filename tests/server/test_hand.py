@@ -188,6 +188,39 @@ async def test_an_override_needs_a_reason_and_says_what_it_goes_against(bench: B
     assert "override" in answer.words
 
 
+async def test_an_override_is_for_one_permit(bench: Bench) -> None:
+    """What fails under it is tried again by the rules, and a pause that came later holds the node."""
+    await fleet(bench, 1, 1, schedule='gate = "night-shift"')
+    await act(bench, Deed.FORCE, node="n1", why="its disk is full")
+    bench.clock.move(1)
+    await act(bench, Deed.PAUSE)
+    assert (await bench.ask("n1")).reason == "paused by ada since 12:00:01 UTC"
+    await act(bench, Deed.RESUME)
+    permit = (await bench.ask("n1")).permit
+    await bench.give_back("n1", permit, "it failed in passing")
+    bench.clock.move(1)
+    assert (await bench.ask("n1")).reason == "gate night-shift is not approved"
+    answer = await act(bench, Deed.FORCE, node="n1", why="once more")
+    assert "for this one permit" in answer.words
+    assert (await bench.ask("n1")).permit is not None
+
+
+async def test_of_a_skip_and_an_override_the_later_holds(bench: Bench) -> None:
+    """Also for what the node does to the others, and for where it goes with the next release."""
+    await fleet(bench, 1, 1, 1, schedule="max_unavailable = 9\nfailure_budget = 1")
+    await act(bench, Deed.SKIP, node="n1")
+    await act(bench, Deed.FORCE, node="n1", why="it is mended")
+    permit = (await bench.ask("n1")).permit
+    await bench.give_back("n1", permit, "it broke", final=True)
+    assert "halted: 1 of 1 failures (n1 failed)" in (await bench.ask("n2")).reason
+    await act(bench, Deed.RESUME)
+    await act(bench, Deed.FORCE, node="n3", why="it must")
+    await act(bench, Deed.SKIP, node="n3")
+    assert (await bench.ask("n3")).reason == "skipped by ada"
+    await bench.server.publish(bundle_of(3, schedule="max_unavailable = 9"))
+    assert (await bench.ask("n3", to=3, since=1)).to_version == 3
+
+
 async def test_a_node_that_is_gone_is_forgotten_with_its_permit(bench: Bench) -> None:
     """It counts in no limit then; one that speaks again is a node again."""
     await fleet(bench, 1, 1)

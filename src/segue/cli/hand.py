@@ -114,7 +114,8 @@ def force(
 ) -> None:
     """Have a node get its permit to a release when it next asks, whatever the rules say.
 
-    This may put more nodes away at once than the release allows. The history has it as an override.
+    This may put more nodes away at once than the release allows. The history has it as an override, for one permit: if
+    the attempt fails, the next goes by the rules. A pause that comes later holds the node.
     """
     act(system, server, deed=Deed.FORCE, node=node, version=release, who=who, why=why)
 

@@ -29,6 +29,7 @@ class NodeFact:
             that the node serves.
         waits_since: when it first asked for the permit that it waits for; None if it does not wait.
             It does not count while the node holds a permit or has been upgraded to the fleet's target.
+        granted_at: when the last permit that led it to the fleet's target, or through it, was granted; None if none.
         upgraded_at: when it began to serve the fleet's target; None if it does not, or always did.
         failed: True if its last permit for the fleet's target came back with a failure that is final. With
             `upgraded_at`: it serves the target all the same, since it had answered calls before it failed.
@@ -47,6 +48,7 @@ class NodeFact:
     last_seen: datetime
     away_since: datetime | None = None
     waits_since: datetime | None = None
+    granted_at: datetime | None = None
     upgraded_at: datetime | None = None
     failed: bool = False
     away_from: Version | None = None
@@ -59,7 +61,7 @@ class NodeFact:
     report_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("last_seen", "away_since", "waits_since", "upgraded_at", "failed_at"):
+        for name in ("last_seen", "away_since", "waits_since", "granted_at", "upgraded_at", "failed_at"):
             moment = getattr(self, name)
             # A database without time zones hands back naive times; comparing them would fail far from here.
             assert moment is None or moment.tzinfo is not None, (

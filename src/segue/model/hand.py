@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeAlias
 
 from segue.model.ids import NodeId, Version
 
@@ -26,7 +27,7 @@ class Deed(StrEnum):
     SKIP = "skip"
     #: A node that was skipped, or that failed, is tried again.
     RETRY = "retry"
-    #: A node gets its permit whatever the rules say.
+    #: A node gets its next permit, and that one alone, whatever the rules say.
     FORCE = "force"
     #: Calls of a version are refused, and its simulations are removed.
     RETIRE = "retire"
@@ -57,18 +58,22 @@ class Action:
     gate: str | None = None
 
 
+#: What an action is about: the later of two that are about the same stands for both.
+_Place: TypeAlias = tuple[Deed, Version | None, NodeId | str | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hand:
-    """What all the actions of a system mean together.
+    """What all the actions of a system mean together: where two contradict, the later holds.
 
     Attributes:
         paused: the pause that holds; None if none does.
         resumed: the last resumption; failures before it count against no budget.
         aborted: `{release: what ended it}`
         approved: `{(release, gate's name): the approval}`
-        skipped: `{(release, node): the order to leave it out}`
+        skipped: `{(release, node): the order to leave it out}`, unless it was taken in again, or forced, since.
         retried: `{(release, node): the order to try again}`; failures before it do not count.
-        forced: `{(release, node): the override}`
+        forced: `{(release, node): the override}`, unless the node was skipped since, or `paused` is later.
         retired: `{version: what retired it}`
     """
 
@@ -81,22 +86,34 @@ class Hand:
     forced: Mapping[tuple[Version, NodeId], Action] = field(default_factory=dict)
     retired: Mapping[Version, Action] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        both = self.skipped.keys() & self.forced.keys()
+        assert not both, f"{sorted(both)} are skipped and forced: put together by `Hand.of`, the later holds"
+
     @classmethod
     def of(cls, actions: Iterable[Action]) -> "Hand":
-        """Put together what `actions`, oldest first, mean."""
-        last: dict[tuple[Deed, Version | None, NodeId | str | None], Action] = {}
+        """Put together what `actions`, oldest first, mean. Their order counts, and not the clock that was read."""
+        last: dict[_Place, Action] = {}
         paused: Action | None = None
+        #: Overrides from before the pause: they wait for its end.
+        held: frozenset[_Place] = frozenset()
         for action in actions:
+            place = action.deed, action.version, action.node or action.gate
             match action.deed:
-                case Deed.PAUSE:
-                    paused = paused or action
+                case Deed.PAUSE if paused is None:
+                    paused, held = action, frozenset(one for one in last if one[0] is Deed.FORCE)
                 case Deed.RESUME:
-                    paused = None
+                    paused, held = None, frozenset()
+                case Deed.SKIP:
+                    last.pop((Deed.FORCE, *place[1:]), None)
+                case Deed.FORCE:
+                    last.pop((Deed.SKIP, *place[1:]), None)
+                    held -= {place}
                 case Deed.RETRY:
-                    last.pop((Deed.SKIP, action.version, action.node), None)
+                    last.pop((Deed.SKIP, *place[1:]), None)
                 case _:
                     pass
-            last[action.deed, action.version, action.node or action.gate] = action
+            last[place] = action
         resumed = [action for (deed, _, _), action in last.items() if deed is Deed.RESUME]
         return cls(
             paused=paused,
@@ -105,20 +122,16 @@ class Hand:
             approved={(v, str(gate)): action for (deed, v, gate), action in last.items() if deed is Deed.APPROVE and v},
             skipped=_by_node(last, Deed.SKIP),
             retried=_by_node(last, Deed.RETRY),
-            forced=_by_node(last, Deed.FORCE),
+            forced=_by_node({place: action for place, action in last.items() if place not in held}, Deed.FORCE),
             retired=_by_version(last, Deed.RETIRE),
         )
 
 
-def _by_version(
-    last: Mapping[tuple[Deed, Version | None, NodeId | str | None], Action], deed: Deed
-) -> dict[Version, Action]:
+def _by_version(last: Mapping[_Place, Action], deed: Deed) -> dict[Version, Action]:
     return {version: action for (kind, version, _), action in last.items() if kind is deed and version}
 
 
-def _by_node(
-    last: Mapping[tuple[Deed, Version | None, NodeId | str | None], Action], deed: Deed
-) -> dict[tuple[Version, NodeId], Action]:
+def _by_node(last: Mapping[_Place, Action], deed: Deed) -> dict[tuple[Version, NodeId], Action]:
     return {
         (version, NodeId(node)): action
         for (kind, version, node), action in last.items()

@@ -8,8 +8,8 @@ from segue.schedule.scene import Scene
 class Hands:
     """What operators did to this rollout.
 
-    An abort and a skip hold whatever else was ordered, but for a node that was forced after it was skipped. A forced
-    node goes past a pause and past every rule.
+    An abort and a skip hold whatever else was ordered. A node that is forced goes past every rule, and past a pause
+    from before that.
 
     Args:
         scene: what is decided on.
@@ -19,9 +19,10 @@ class Hands:
         self._target, self._hand = scene.fleet.target, scene.fleet.hand
 
     def is_forced(self, fact: NodeFact) -> bool:
-        """Say whether the node goes whatever the rules say."""
+        """Say whether the node goes whatever the rules say: the first permit after the override spends that."""
         forced = self._hand.forced.get((self._target, fact.id))
-        return forced is not None and self._bars(fact) is None
+        spent = forced is not None and fact.granted_at is not None and fact.granted_at >= forced.at
+        return forced is not None and not spent and self._bars(fact) is None
 
     def refuse(self, fact: NodeFact) -> Aborted | Skipped | Paused | None:
         """Return what an operator did that keeps the node; None if nothing does."""
@@ -32,8 +33,5 @@ class Hands:
         aborted = self._hand.aborted.get(self._target)
         if aborted:
             return Aborted(who=aborted.who, why=aborted.why, since=aborted.at)
-        place = self._target, fact.id
-        skipped, forced = self._hand.skipped.get(place), self._hand.forced.get(place)
-        if skipped and not (forced and forced.at > skipped.at):
-            return Skipped(who=skipped.who, why=skipped.why)
-        return None
+        skipped = self._hand.skipped.get((self._target, fact.id))
+        return Skipped(who=skipped.who, why=skipped.why) if skipped else None

@@ -135,8 +135,7 @@ class Rollouts:
         """Say whether a node goes past `target`: it cannot stop there, or is not to, and a later one leads on."""
         if target in ask.avoided:
             return True
-        place = target, ask.node
-        skipped = place in self._hand.skipped and place not in self._hand.forced
+        skipped = (target, ask.node) in self._hand.skipped
         is_to_stop_there = not (target in self._failed or target in self._hand.aborted or skipped)
         return not is_to_stop_there and any(target < later <= ask.to_version for later in self._touching)
 
@@ -205,6 +204,7 @@ class Rollouts:
             away_from=held.from_version if held else None,
             away_to=held.to_version if held else None,
             waits_since=ask.asked_at if ask else None,
+            granted_at=latest.granted_at if latest else None,
             upgraded_at=latest.returned_at if latest and (latest.failure is None or _stays(node, target)) else None,
             failed=failed,
             failed_at=latest.returned_at if latest and failed else None,

@@ -59,7 +59,7 @@ def force(picture: Picture, order: Order) -> tuple[Version | None, str]:
         late = f"\nIt has not been heard of since {moment(node.last_seen, order.now)}."
     return version, (
         f"{node.id} gets its permit to release {version} when it next asks, whatever the rules say{rules}.\n"
-        f"The history has it as an override.{late}"
+        f"The history has it as an override, for this one permit.{late}"
     )
 
 
