@@ -425,6 +425,25 @@ class TestHand:
         decision = ask(noon, free(gates=("qa",)), fact("n1", waits=1, granted=granted_s_ago), hand=hand)
         assert decision.grants == grants
 
+    @pytest.mark.parametrize("gone", [{"away": 80}, {"version": 2, "upgraded": 80}])
+    def test_a_dead_node_that_is_to_try_again_counts_as_one_that_has_yet_to_go(
+        self, fact: Fact, noon: datetime, gone: dict[str, float]
+    ) -> None:
+        """Until it is heard of: in each rule that waits for it, or counts its silence as a failure."""
+        hand = Hand.of([done(Deed.RETRY, noon - timedelta(seconds=5), node="x")])
+        dead, back = fact("x", seen=70, **gone), fact("x", seen=1, **gone)
+        named = Canary(nodes=(NodeId("x"),), soak_s=600)
+        for rules, holds, then in (
+            (free(canary=Canary(nodes=1, soak_s=600)), "canary x has not been seen since 11:58:50 UTC", None),
+            (free(canary=named), "canary x has not been seen since 11:58:50 UTC", "canary x goes first"),
+            (free(waves=Waves(sizes=(1,), soak_s=600)), "wave 1 of 1 (1 node): x silent", None),
+            (free(failure_budget=1), "halted: 1 of 1 failures (x silent); an operator must resume", None),
+        ):
+            waits = fact("n1", waits=1)
+            assert texts(ask(noon, rules, waits, dead)) == {"n1": holds}
+            assert texts(ask(noon, rules, waits, dead, hand=hand)) == ({"n1": then} if then else {})
+            assert texts(ask(noon, rules, waits, back, hand=hand)) == texts(ask(noon, rules, waits, back))
+
     def test_a_pause_that_is_later_than_a_force_holds_the_node(self, fact: Fact, noon: datetime) -> None:
         forced, paused = done(Deed.FORCE, noon, node="n1"), replace(done(Deed.PAUSE, noon), version=None)
         resumed = replace(done(Deed.RESUME, noon), version=None)

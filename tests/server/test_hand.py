@@ -188,6 +188,111 @@ async def test_an_override_needs_a_reason_and_says_what_it_goes_against(bench: B
     assert "override" in answer.words
 
 
+async def dead_canary(bench: Bench, *, upgraded: bool) -> None:
+    """Have n1 go first, and die on its way or in its soak; n2 and n3 are there, and ask."""
+    await fleet(bench, 1, 1, 1, schedule='max_unavailable = 2\ncanary = { nodes = 1, soak = "60s" }')
+    permit = (await bench.ask("n1")).permit
+    if upgraded:
+        await bench.beat("n1", 2)
+        await bench.give_back("n1", permit)
+    bench.clock.move(30)
+    await bench.beat("n2")
+    await bench.beat("n3")
+    for node in ("n2", "n3"):
+        assert "canary n1 " in (await bench.ask(node)).reason
+
+
+@pytest.mark.parametrize("upgraded", [False, True])
+async def test_a_canary_that_died_is_left_out(bench: Bench, upgraded: bool) -> None:
+    """In the middle of its upgrade, or in its soak: another is the canary then."""
+    await dead_canary(bench, upgraded=upgraded)
+    answer = await act(bench, Deed.SKIP, node="n1", why="its mainboard")
+    assert answer.version == 2
+    assert answer.words == (
+        "n1 counts in no rule of release 2 any more but max_unavailable: nobody waits for it.\n"
+        "It has not been heard of since 12:00:00 UTC, and is away until it is: `segue forget n1` if it is gone for "
+        "good. `segue retry n1 --release 2` takes it in again."
+    )
+    assert "left out of release 2 already" in await refused(bench, Deed.SKIP, node="n1", version=2)
+    assert (await bench.ask("n2")).permit is not None
+    assert (await bench.ask("n3")).reason == "canary n2 is away"
+
+
+@pytest.mark.parametrize("upgraded", [False, True])
+async def test_a_canary_that_died_is_to_try_again(bench: Bench, upgraded: bool) -> None:
+    """Until it is heard of it counts as one that has yet to go; then as one that has gone, as before."""
+    await dead_canary(bench, upgraded=upgraded)
+    answer = await act(bench, Deed.RETRY, node="n1", why="it is started again")
+    assert answer.words == (
+        "n1 has not been heard of since 12:00:00 UTC: until it is, it counts as if it had yet to go to release 2, and "
+        "its silence is no failure.\nIf it is gone for good: `segue forget n1`."
+    )
+    assert (await bench.ask("n2")).permit is not None
+    bench.clock.move(1)
+    await bench.beat("n1", 2 if upgraded else 1)
+    assert "canary n" in (await bench.ask("n3")).reason
+    assert "nothing to try again" in await refused(bench, Deed.RETRY, node="n1")
+
+
+async def test_a_canary_that_is_unwell_is_left_out(bench: Bench) -> None:
+    """What it reports, or does not report, then holds nobody; taken in again, it does again."""
+    await fleet(bench, 1, 1, schedule='max_unavailable = 2\nhealthy = { fact = "error_rate", most = 0.01 }')
+    permit = (await bench.ask("n1")).permit
+    await bench.beat("n1", 2)
+    await bench.give_back("n1", permit)
+    unwell = "n1 is upgraded and does not report error_rate"
+    assert unwell in (await bench.ask("n2")).reason
+    assert await refused(bench, Deed.RETRY, node="n1") == (
+        "node n1 has nothing to try again: it has not failed, and it is not left out; "
+        "`segue skip n1 --release 2` has no rule of release 2 but max_unavailable count it"
+    )
+    answer = await act(bench, Deed.SKIP, node="n1")
+    assert answer.words == (
+        "n1 counts in no rule of release 2 any more but max_unavailable: nobody waits for it.\n"
+        "`segue retry n1 --release 2` takes it in again."
+    )
+    assert (
+        await act(bench, Deed.RETRY, node="n1")
+    ).words == "n1 is taken in again: it counts in the rules of release 2."
+    assert unwell in (await bench.ask("n2")).reason
+    await act(bench, Deed.SKIP, node="n1", version=2)
+    assert (await bench.ask("n2")).permit is not None
+
+
+async def test_a_node_that_has_gone_is_left_out_of_the_release_that_is_named(bench: Bench) -> None:
+    """And without a name of the newest, with a word on the others that it counts in."""
+    await fleet(bench, 1, 1, 1)
+    permit = (await bench.ask("n1")).permit
+    await bench.beat("n1", 2)
+    await bench.give_back("n1", permit)
+    await bench.beat("n3", 2)
+    await bench.server.publish(bundle_of(3))
+    answer = await act(bench, Deed.SKIP, node="n1")
+    assert answer.version == 3
+    assert answer.words.endswith("It still counts in the rules of release 2: `segue skip n1 --release 2`.")
+    assert (await act(bench, Deed.SKIP, node="n1", version=2)).version == 2
+    assert "n3 runs version 2: release 2 is behind it, and counts it in no rule but max_unavailable" in await refused(
+        bench, Deed.SKIP, node="n3", version=2
+    )
+
+
+async def test_nobody_is_left_out_of_a_rollout_that_is_over(bench: Bench) -> None:
+    await fleet(bench, 1)
+    permit = (await bench.ask("n1")).permit
+    await bench.beat("n1", 2)
+    await bench.give_back("n1", permit)
+    assert "there is no later release for it" in await refused(bench, Deed.SKIP, node="n1")
+    assert "n1 runs version 2: release 2 is behind it" in await refused(bench, Deed.SKIP, node="n1", version=2)
+
+
+async def test_whoever_cannot_force_a_dead_node_hears_what_to_do(bench: Bench) -> None:
+    await dead_canary(bench, upgraded=False)
+    assert await refused(bench, Deed.FORCE, node="n1", why="it must") == (
+        "node n1 holds a permit to release 2, and has not been heard of since 12:00:00 UTC: `segue skip n1` has the "
+        "others go on without it, `segue forget n1` closes its permit if it is gone for good"
+    )
+
+
 async def test_an_override_is_for_one_permit(bench: Bench) -> None:
     """What fails under it is tried again by the rules, and a pause that came later holds the node."""
     await fleet(bench, 1, 1, schedule='gate = "night-shift"')

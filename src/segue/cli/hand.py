@@ -92,14 +92,17 @@ def skip(
     system: System,
     server: Server = URL,
     release: Annotated[
-        int | None, typer.Option(min=1, help="Which release; by default the newest that upgrades the node.")
+        int | None,
+        typer.Option(min=1, help="Which release; by default the newest, or that the node is on its way to."),
     ] = None,
     why: Why = "",
     who: Who = None,
 ) -> None:
     """Leave a node out of the rollout of a release: nobody waits for it, and it gets no permit.
 
-    It stays on the version that it runs, and works with the others. `segue retry NODE` takes it in again.
+    It stays on the version that it runs, and works with the others. One that died on its way to the release, or that
+    runs it and is dead or unwell, then holds nobody by a rule but max_unavailable. `segue retry NODE` takes it in
+    again.
     """
     act(system, server, deed=Deed.SKIP, node=node, version=release, who=who, why=why)
 

@@ -168,6 +168,11 @@ class Fleet:
         retried = self.hand.retried.get((self.target, fact.id))
         return fact.failed and not (retried and fact.failed_at and fact.failed_at <= retried.at)
 
+    def is_retried(self, fact: NodeFact) -> bool:
+        """Say whether an operator has ordered the node to try the target again, and it has not been heard of since."""
+        retried = self.hand.retried.get((self.target, fact.id))
+        return retried is not None and fact.last_seen <= retried.at
+
     def is_skipped(self, fact: NodeFact) -> bool:
         """Say whether an operator left the node out of the rollout of the target."""
         return (self.target, fact.id) in self.hand.skipped

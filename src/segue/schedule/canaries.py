@@ -57,6 +57,8 @@ class Canaries:
     def _add(self, fact: NodeFact, scene: Scene, rule: Canary) -> bool:
         """Count the node by where it is; False if it has not gone."""
         silent = fact.id in scene.silent
+        if fact.id in scene.retried:
+            return False
         if fact.id in scene.failed:  # perhaps after it had answered calls, so that it could not go back
             self._failed.append(fact.id)
         elif fact.id in scene.upgraded:

@@ -30,6 +30,8 @@ class Failures:
         silent: list[NodeId] = []
         back: list[NodeId] = []
         for fact in scene.rollout:
+            if fact.id in scene.retried:
+                continue
             if fact.id in scene.failed:
                 if not self._has_looked_at(fact):
                     failed.append(fact.id)

@@ -19,6 +19,8 @@ class Scene:
     Attributes:
         silent: the nodes that have not been seen for so long that they count as away.
         lost: those of them that have not been seen for so long that a failure budget counts them as failed.
+        retried: the silent nodes that an operator has had try again since they were last heard of: what became of them
+            is open, and they count as if they had yet to go.
         rollout: the nodes of the class that take part in the rollout, by id: all but those that an operator left
             out, and those that joined at the target or beyond. These transformed nothing, and show nothing.
         failed: those of them on which the target failed for good.
@@ -31,6 +33,7 @@ class Scene:
         self.lost = frozenset(
             node for node in self.silent if fleet.nodes[node].is_lost(now, rules.lease_s, fleet.listens_since)
         )
+        self.retried = frozenset(node for node in self.silent if fleet.is_retried(fleet.nodes[node]))
         self.rollout = tuple(fact for fact in fleet.of_the_class() if self._takes_part(fact))
         self.failed = frozenset(fact.id for fact in self.rollout if fleet.has_failed(fact))
         self.upgraded = frozenset(fact.id for fact in self.rollout if fleet.is_upgraded(fact))

@@ -43,6 +43,8 @@ class Waves:
     def _add(self, fact: NodeFact, scene: Scene, soak_s: float) -> bool:
         """Count the node by where it is; False if it is of no wave."""
         silent, tolerant = fact.id in scene.silent, scene.rules.failure_budget is not None
+        if fact.id in scene.retried:
+            return True
         if fact.id in scene.failed:
             if not tolerant:
                 self._failed.append(fact.id)
