@@ -1,7 +1,7 @@
 """A system as a release's own function sees it, when that is asked whether a node may go."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -49,8 +49,12 @@ class FleetView:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "FleetView":
-        """Return the view that crossed as `node`, `version`, `at` and a list of `nodes`."""
-        nodes = [NodeView(**node) for node in data["nodes"]]
+        """Return the view that crossed as `node`, `version`, `at` and a list of `nodes`; what is not known is left out.
+
+        An upgrade server may be newer than the node, and tell more.
+        """
+        known = {one.name for one in fields(NodeView)}
+        nodes = [NodeView(**{name: node[name] for name in known & node.keys()}) for node in data["nodes"]]
         return cls(
             node=NodeId(data["node"]),
             version=Version(data["version"]),
