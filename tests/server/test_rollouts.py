@@ -1,5 +1,6 @@
 """Rule: what the upgrade database knows becomes the facts of each schedule, and operators have the last word."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -138,8 +139,37 @@ class TestFailures:
         )
         assert told(seen, asks("n3")) == 2
 
+    GATED = f'{FREE}\ngate = "qa"'
+
+    def test_one_that_a_later_attempt_mended_leads_nobody_past_the_release(self) -> None:
+        """Nor one that an operator had retried: the release is good where its schedule lets nodes go to it."""
+        failed = permit("n1", 1, 2, failure="a disk was full")
+        nodes, past = (node("n1", 2), node("n2")), 3
+        for mended in (permit("n1", 1, 2, minutes_ago=10), permit("n1", 1, 2, minutes_ago=10, returned_at=None)):
+            seen = picture(self.GATED, FREE, nodes=nodes, permits=(failed, mended))
+            assert told(seen, asks("n2", to=3)) == "gate qa is not approved"
+        seen = picture(self.GATED, FREE, nodes=nodes, permits=(failed,))
+        assert told(seen, asks("n2", to=3)) == past
+        assert told(replace(seen, actions=(did(Deed.RETRY, node="n1"),)), asks("n2", to=3)) == "gate qa is not approved"
+        again = permit("n1", 1, 2, minutes_ago=-10, failure="it is broken")
+        seen = replace(seen, permits=(failed, again), actions=(did(Deed.RETRY, node="n1"),))
+        assert told(seen, asks("n2", to=3)) == past
+
 
 class TestFacts:
+    def test_a_class_that_the_release_leaves_untouched_is_not_waited_for(self) -> None:
+        """Nothing upgrades its nodes: a dead one would hold the others for ever."""
+        both = ("BlockNode", "Origin")
+        untouched = release(2, f'{FREE}\nafter = "Origin"', classes=both, untouched=("Origin",))
+        manifest = json.loads(untouched.manifest)
+        upgrade = manifest["classes"]["BlockNode"]["upgrade"]
+        manifest["classes"]["Origin"]["upgrade"] = {**upgrade, "schedule": {}}
+        touched = replace(untouched, manifest=json.dumps(manifest))
+        for second, says in ((touched, "class Origin goes first: 1 node not upgraded yet (o1)"), (untouched, 2)):
+            releases = release(1, FREE, classes=both), second
+            nodes = node("n1"), node("o1", cls="Origin")
+            assert told(Picture(system=SYSTEM, at=NOON, nodes=nodes, releases=releases), asks("n1")) == says
+
     def test_the_rate_counts_what_was_granted(self) -> None:
         nodes = node("n1"), node("n2", 2)
         seen = picture(f'{FREE}\nrate = "1/h"', nodes=nodes, permits=(permit("n2", 1, 2, minutes_ago=59),))

@@ -5,6 +5,7 @@ that holds it up ends its way there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
 from segue.release.manifest import Manifest
 from segue.schedule import Decision, Refusal, Rules, decide, halted
+from segue.server.attempts import failed, failed_for_good, is_failure_of, stays, through
 from segue.server.facts import Ask, NodeRecord, Permit, Picture, Release
 from segue.server.refusals import ConflictError
 
@@ -53,14 +55,7 @@ class Rollouts:
             halt.version: dict.fromkeys(halt.silent, halt.at) for halt in picture.halts if halt.class_name == class_name
         }
         self._touching = [one.version for one in picture.releases if _touches(one, class_name)]
-        #: The releases that failed for good on some node.
-        self._failed = frozenset(
-            target
-            for permit in picture.permits
-            if permit.final and permit.failure is not None
-            for target in range(permit.from_version + 1, permit.to_version + 1)
-            if _is_failure_of(permit, Version(target))
-        )
+        self._failed = failed_for_good(picture.permits, self._hand)
 
     def decisions(self, now: datetime, asking: Iterable[Ask] = ()) -> Iterator[tuple[Version, Decision]]:
         """Decide for each release that nodes of the class ask to go through, the oldest first.
@@ -167,8 +162,8 @@ class Rollouts:
             seen: `{node: when it last asked for something}`.
         """
         target = release.version
-        through = list(_through(self._picture.permits, target))
-        last = {permit.node: permit for permit in through}
+        led = list(through(self._picture.permits, target))
+        last = {permit.node: permit for permit in led}
 
         def fact(node: NodeRecord) -> NodeFact:
             last_seen = max(node.last_seen, seen.get(node.id, node.last_seen))
@@ -181,7 +176,7 @@ class Rollouts:
             begun_at=release.published_at,
             hand=self._hand,
             answers=self._said_to(target, rules),
-            grants=tuple(permit.granted_at for permit in through if permit.class_name == self._class_name),
+            grants=tuple(permit.granted_at for permit in led if permit.class_name == self._class_name),
             before=self._before(target) if rules.queues else None,
             listens_since=self._picture.listens_since,
             lost_at=self._lost_at.get(target, {}),
@@ -193,7 +188,7 @@ class Rollouts:
         """Return what the schedule of `target` sees of a node: `ask` for it, and its `latest` permit through it."""
         held = self._away.get(node.id)
         # One that asks for it again, though it had given up, was told to: whoever told it has looked.
-        failed = latest is not None and ask is None and _is_failure_of(latest, target)
+        has_failed = latest is not None and ask is None and is_failure_of(latest, target)
         return NodeFact(
             id=node.id,
             class_name=ClassName(node.said.class_name),
@@ -205,14 +200,14 @@ class Rollouts:
             away_to=held.to_version if held else None,
             waits_since=ask.asked_at if ask else None,
             granted_at=latest.granted_at if latest else None,
-            upgraded_at=latest.returned_at if latest and (latest.failure is None or _stays(node, target)) else None,
-            failed=failed,
-            failed_at=latest.returned_at if latest and failed else None,
+            upgraded_at=latest.returned_at if latest and (latest.failure is None or stays(node, target)) else None,
+            failed=has_failed,
+            failed_at=latest.returned_at if latest and has_failed else None,
             facts=facts_of(node),
             holds=_holds(node, ask, target) if ask else None,
             agreed=ask is not None and target in ask.agreed,
             report_s=node.report_s,
-            tries_again=latest is not None and _failed(latest, target) and not latest.final,
+            tries_again=latest is not None and failed(latest, target) and not latest.final,
         )
 
     def _said_to(self, target: Version, rules: Rules) -> Mapping[str, Answer]:
@@ -258,11 +253,16 @@ def rules_of(release: Release, class_name: ClassName) -> Rules | None:
 
 @lru_cache(maxsize=512)
 def _rules(text: str, class_name: ClassName) -> Rules | None:
+    manifest = manifest_in(text)
     try:
-        upgrade = manifest_in(text).class_named(class_name).upgrade
+        upgrade = manifest.class_named(class_name).upgrade
     except ReleaseError as error:
         raise ConflictError(str(error)) from error
-    return Rules.of(upgrade.schedule) if upgrade else None
+    if upgrade is None:
+        return None
+    rules = Rules.of(upgrade.schedule)
+    # Nodes of a class that the release leaves untouched get no permit to it: they would be waited for in vain.
+    return replace(rules, after=tuple(name for name in rules.after if _is_touched(manifest, name)))
 
 
 @lru_cache(maxsize=128)
@@ -272,7 +272,11 @@ def manifest_in(text: str) -> Manifest:
 
 
 def _touches(release: Release, class_name: ClassName) -> bool:
-    described = manifest_in(release.manifest).classes.get(class_name)
+    return _is_touched(manifest_in(release.manifest), class_name)
+
+
+def _is_touched(manifest: Manifest, class_name: ClassName) -> bool:
+    described = manifest.classes.get(class_name)
     return described is not None and described.upgrade is not None
 
 
@@ -286,25 +290,3 @@ def _holds(node: NodeRecord, ask: Ask, target: Version) -> str | None:
     """Return what the node says against going to `target` now: as it asks, else as it last reported."""
     said = ask.holds if ask.holds is not None else node.said.holds
     return said.get(target)
-
-
-def _through(permits: Iterable[Permit], target: Version) -> Iterator[Permit]:
-    return (permit for permit in permits if permit.from_version < target <= permit.to_version)
-
-
-def _stays(node: NodeRecord, target: Version) -> bool:
-    """Say whether a node runs `target` though that failed there, as it had answered calls before it did."""
-    return any(row.probation_failed and row.from_version < target <= row.to_version for row in node.said.upgrades)
-
-
-def _is_failure_of(permit: Permit, target: Version) -> bool:
-    """Say whether the attempt failed for good, on its way to `target` as far as the node could tell.
-
-    A failure counts for the releases beyond the one that it came by, too: each later release is then tried by one node,
-    and not by one after the other.
-    """
-    return _failed(permit, target) and permit.final
-
-
-def _failed(permit: Permit, target: Version) -> bool:
-    return permit.failure is not None and (permit.failed_version or target) <= target
