@@ -47,6 +47,25 @@ async def test_a_new_node_wants_the_newest_and_all_before_it(news: News, publish
     assert learned == journey.Learned(release=published[-1], before=tuple(published[:-1]))
 
 
+async def test_a_new_node_begins_with_what_it_is_told(news: News, published: list[Announcement]) -> None:
+    """Told of another, it looks anew; told of none, as by an older server, it wants the newest."""
+    new = journey.Journey()
+    news.hear(NEWEST, new, Version(2))
+    assert await news.next(new) == journey.Learned(release=published[1], before=(published[0],))
+    rejected = journey.Journey(rejected=frozenset(one.sha256 for one in published[:2]))
+    assert await news.next(rejected) is None
+    news.hear(NEWEST, rejected, Version(3))
+    assert await news.next(rejected) == journey.Learned(release=published[2], before=tuple(published[:2]))
+    news.hear(NEWEST, new)
+    assert await news.next(new) == journey.Learned(release=published[3], before=tuple(published[:3]))
+
+
+async def test_a_node_that_runs_goes_on_whatever_new_ones_begin_with(news: News, published: list[Announcement]) -> None:
+    serving = journey.Journey(phase=Phase.SERVING, running=published[1])
+    news.hear(NEWEST, serving, Version(1))
+    assert await news.next(serving) == journey.Learned(release=published[2])
+
+
 async def test_a_new_node_goes_round_a_release_that_it_rejected(news: News, published: list[Announcement]) -> None:
     at = journey.Journey(rejected=frozenset({published[-1].sha256}))
     news.hear(NEWEST, at)

@@ -22,6 +22,18 @@ def usage(count: int) -> UsageRow:
     )  # fmt: skip
 
 
+async def test_a_node_that_has_yet_to_begin_says_all_each_time(tmp_path: Path) -> None:
+    """What it is to begin with is told only then, and may change."""
+    new = SAID.model_copy(update={"version": 0, "phase": "new"})
+    async with open_bench(MemoryStore(), tmp_path) as bench:
+        speaking = Speaking(bench.server, SYSTEM, N1)
+        assert (await speaking.send(new)).first == 0
+        await bench.server.publish(bundle_of(1))
+        bench.transport.seen.clear()
+        await speaking.send(new)
+        assert bench.transport.seen == {("report_heartbeat", 200)}
+
+
 async def test_what_did_not_change_is_not_said_again(tmp_path: Path) -> None:
     async with open_bench(MemoryStore(), tmp_path) as bench:
         await bench.server.publish(bundle_of(1))

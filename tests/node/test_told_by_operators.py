@@ -155,6 +155,23 @@ async def test_a_node_that_joins_later_begins_without_the_retired_past(
             assert len(list((node.settings.state / "releases").iterdir())) == 1
 
 
+async def test_a_node_that_joins_begins_with_no_release_that_is_aborted(
+    node_of: Callable[[], AbstractAsyncContextManager[Node]], lineage: Lineage
+) -> None:
+    """It begins as those that the release has not got to, and goes on with them."""
+    async with node_of() as node:
+        await publish(node.bench, list(lineage.folders), 1, 2)
+        await node.bench.beat("n0", 1, cls=TALLY)
+        await node.act(Deed.ABORT, why="it loses files")
+        async with node.running():
+            await node.until(lambda one: one.version == 1 and one.answers == (1, 2))
+            assert (await node.bench.server.status(SYSTEM)).permits == ()
+            await node.bench.beat("n0", 1, cls=TALLY)
+            await publish(node.bench, list(lineage.folders), 3)
+            await node.bench.beat("n0", 1, cls=TALLY)
+            await node.until(lambda one: one.version == 3 and not one.away)
+
+
 async def test_an_order_to_try_again_is_carried_out_once(
     node_of: Callable[[], AbstractAsyncContextManager[Node]], lineage: Lineage, tmp_path: Path
 ) -> None:

@@ -116,7 +116,7 @@ async def test_fields_of_a_younger_node_are_taken(bench: Bench) -> None:
     await bench.server.publish(bundle_of(1))
     said = {**HEARTBEAT, "mood": "fine", "usage": [{**USAGE, "colour": "red"}]}
     response = await bench.http.post("/v1/systems/blockstore/nodes/n1/heartbeat", json=said)
-    assert response.json() == {"newest": 1, "oldest": 0, "retry": None, "tag": "said-1", "full": False}
+    assert response.json() == {"newest": 1, "first": 0, "oldest": 0, "retry": None, "tag": "said-1", "full": False}
     assert (await bench.http.get("/v1/systems/blockstore/status")).json()["nodes"][0]["answered"] == {"1": 1}
 
 

@@ -306,7 +306,7 @@ class Agent:
         host = self._processes.running.get(self._at.generation) if self._processes else None
         if self._retry or self._retirement.is_due(host):
             self._news.wake()
-        self._news.hear(Version(reply.newest), self._at)
+        self._news.hear(Version(reply.newest), self._at, Version(reply.first))
 
     def _answer_order(self, event: journey.Event) -> None:
         """Say how a restart went to who ordered it."""

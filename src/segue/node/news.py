@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 #: What failed is tried again after so many seconds at the latest.
 _RETRY_LIMIT_S = 300.0
+_NOT_SAID = Version(0)
 
 
 class News:
@@ -31,6 +32,8 @@ class News:
         self._system = system
         self._retry_s = retry_s
         self._newest = Version(0)
+        #: A new node begins with this one at most; 0 if nobody said.
+        self._first = _NOT_SAID
         #: A new node does without what is older.
         self.oldest = Version(0)
         self._retry_at = 0.0
@@ -39,14 +42,16 @@ class News:
         self._in_vain: tuple[object, ...] = ()
         self._woken = asyncio.Event()
 
-    def hear(self, newest: Version, at: Journey) -> None:
+    def hear(self, newest: Version, at: Journey, first: Version = _NOT_SAID) -> None:
         """Take note of the newest version there is, and wake who waits for news if the node may want it.
 
         Args:
             newest: by the upgrade server.
             at: where the node is.
+            first: what a new node is to begin with, by the upgrade server; 0 if that does not say.
         """
         self._newest = max(self._newest, newest)
+        self._first = first
         if self._is_news(at):
             self._woken.set()
 
@@ -77,7 +82,8 @@ class News:
                 await self._woken.wait()
 
     async def next(self, at: Journey) -> Learned | None:
-        """Ask for the release that the node wants next: on a new node the newest, else the next one.
+        """Ask for the release that the node wants next: on a new node the one that it is told to begin with, or the
+        newest if it is told of none; else the next one.
 
         Args:
             at: where the node is.
@@ -101,6 +107,8 @@ class News:
             for notice in notices
         ]
         wanted = [release for release in announced if at.wants(release) and release.version > put_off]
+        if at.phase is Phase.NEW and self._first:
+            wanted = [release for release in wanted if release.version <= self._first]
         if not wanted:
             if not put_off:
                 self._in_vain = self._place(at)
@@ -120,4 +128,4 @@ class News:
         return self._newest > (at.newest if at.phase is Phase.WAITING else at.version)
 
     def _place(self, at: Journey) -> tuple[object, ...]:
-        return self._newest, at.phase, at.version, at.newest, at.rejected
+        return self._newest, self._first, at.phase, at.version, at.newest, at.rejected

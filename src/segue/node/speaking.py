@@ -30,7 +30,8 @@ class Speaking:
             SegueError: the server refused it, or does not answer.
         """
         said = message.model_copy(update={"usage": ()})
-        if self._tag is not None and said == self._said:
+        # A node that has yet to begin says all each time: only so is it told with what.
+        if self._tag is not None and said == self._said and said.version:
             try:
                 reply = await self._server.alive(self._system, self._node, Alive(tag=self._tag, usage=message.usage))
             except OperatorError:  # a server from before there was a short way

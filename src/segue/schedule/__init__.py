@@ -6,7 +6,7 @@ one transaction of `segue.server`; what only the node knows is asked on the node
 Each rule has a room (`budgets`, `canaries`, …), built from the scene of one decision; `decision` lists them all.
 """
 
-from segue.schedule.decision import Decision, Refusal, decide, halted
+from segue.schedule.decision import Decision, Refusal, decide, halted, is_proven
 from segue.schedule.reasons import (
     Aborted,
     Behind,
@@ -80,6 +80,7 @@ __all__ = [
     "WindowClosed",
     "decide",
     "halted",
+    "is_proven",
     "until",
     "words",
 ]

@@ -84,9 +84,14 @@ class Canaries:
             return False
         return True
 
+    @property
+    def are_through(self) -> bool:
+        """Whether as many as are needed have served for the soak."""
+        return self._rule is None or self._soaked >= self._needed
+
     def refuse(self, fact: NodeFact) -> _Reason | None:
         """Return what the node must wait for; None if it may go, as a canary or after the canaries."""
-        if self._rule is None or self._soaked >= self._needed:
+        if self.are_through:
             return None
         if self._failed:
             return CanaryFailed(node=self._failed[0])

@@ -1,11 +1,11 @@
 """The decision: who of those that wait may go now, and what the others wait for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from segue.model.fleet import Fleet, NodeFact
-from segue.model.ids import NodeId
+from segue.model.ids import NodeId, Version
 from segue.schedule.budgets import Budgets
 from segue.schedule.canaries import Canaries
 from segue.schedule.failures import Failures
@@ -27,6 +27,9 @@ from segue.schedule.words import words
 STANDING: tuple[Callable[[Scene], Room], ...] = (
     Failures, Health, Gates, ReleasesBefore, ClassesBefore, Windows, Spread, OwnWords,
 )  # fmt: skip
+
+#: Those of them that try a release, or wait for others to go first; what they say is the same for all nodes.
+PROVING: tuple[Callable[[Scene], Room], ...] = (Failures, Health, Gates, ReleasesBefore, ClassesBefore)
 
 #: The rules that a grant spends; they decide last, so that no place is kept for a node that may not go.
 SPENT: tuple[Callable[[Scene], SpentRoom], ...] = (Canaries, Waves, Rates, Budgets)
@@ -114,6 +117,27 @@ def halted(fleet: Fleet, rules: Rules, now: datetime) -> Refusal | None:
     """
     reason = Failures(_scene(fleet, rules, now)).reason
     return None if reason is None else _Said(now).refusal(reason)
+
+
+def is_proven(fleet: Fleet, rules: Rules, now: datetime) -> bool:
+    """Say whether the fleet's target has stood all that its schedule tries it by, and nobody holds it.
+
+    What only says when nodes may be away, and how many, does not count: the windows and freezes, the rates and limits,
+    and what nodes say themselves.
+
+    Args:
+        fleet: all nodes of the system, as they are at `now`.
+        rules: the schedule of the class upgrade to the fleet's target.
+        now: as `decide` takes it.
+    """
+    if fleet.hand.paused or fleet.target in fleet.hand.aborted:
+        return False
+    # Those that join are to begin by what is said here: they count in no share of what it is said by.
+    served = {node: fact for node, fact in fleet.nodes.items() if fact.version > 0}
+    scene = _scene(replace(fleet, nodes=served), rules, now)
+    anybody = NodeFact(id=NodeId("anybody"), class_name=fleet.class_name, version=Version(0), last_seen=now)
+    tried = Canaries(scene).are_through and Waves(scene).are_through
+    return tried and _refused([kind(scene) for kind in PROVING], anybody) is None
 
 
 def _scene(fleet: Fleet, rules: Rules, now: datetime) -> Scene:

@@ -27,7 +27,7 @@ class Waves:
         self._silent: list[NodeId] = []
         self._away: list[NodeId] = []
         self._soaking: list[datetime] = []
-        self._sizes: tuple[int, ...] = ()
+        self._members, self._sizes = 0, tuple[int, ...]()
         #: Those whose last attempt failed and that make another: they keep their place.
         self._retrying: list[NodeId] = []
         self._full: WaveFull | None = None
@@ -37,7 +37,7 @@ class Waves:
         for fact in scene.rollout:
             left_out += not self._add(fact, scene, rule.soak_s)
         self._soaking.sort()
-        members = len(scene.rollout) - left_out
+        members = self._members = len(scene.rollout) - left_out
         self._sizes = tuple(min(members, at_least(size, members)) for size in rule.sizes)
 
     def _add(self, fact: NodeFact, scene: Scene, soak_s: float) -> bool:
@@ -74,6 +74,11 @@ class Waves:
         else:
             self._away.append(fact.id)
         return True
+
+    @property
+    def are_through(self) -> bool:
+        """Whether each wave but one that is of all nodes has served for the soak."""
+        return all(self._soaked >= size for size in self._sizes if size < self._members)
 
     def refuse(self, fact: NodeFact) -> WaveFull | None:
         """Return which wave the node must wait for; None if it may go with this one."""

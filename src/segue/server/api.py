@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 
 from segue.model.clock import Clock
-from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN, ContentHash, NodeId, SystemName
+from segue.model.ids import CONTENT_HASH_PATTERN, NAME_PATTERN, ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.bundles import Bundles
 from segue.server.facts import Granted, Held, NotYet, Report
 from segue.server.hearing import check_report
@@ -174,10 +174,17 @@ class Endpoints:
 
     async def _hear(self, report: Report) -> HeartbeatReply:
         heard, orders = await self._heartbeats.hear(report), await self._orders.of(report.system)
-        retry = orders.retries.get(report.node)
+        first, retry = await self._first_for(report), orders.retries.get(report.node)
         return HeartbeatReply(
-            newest=heard.newest, oldest=orders.oldest, retry=retry, tag=heard.tag, full=heard.tag is None
+            newest=heard.newest, first=first, oldest=orders.oldest, retry=retry, tag=heard.tag, full=heard.tag is None
         )
+
+    async def _first_for(self, report: Report) -> Version:
+        """Return what a node that joins begins with; 0 to all others, whom it does not concern."""
+        if report.said is None or report.said.version:
+            return Version(0)
+        answers = self._webhooks.of(report.system)
+        return await self._orders.first_of(report.system, ClassName(report.said.class_name), answers)
 
     async def ask_for_permit(self, system: System, node: NodeName, request: PermitRequest) -> PermitAnswer:
         """Ask whether a node may go away for its upgrade now, and how far.

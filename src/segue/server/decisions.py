@@ -16,7 +16,7 @@ from segue.model.fleet import Answer, Fleet, NodeFact
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
 from segue.release.manifest import Manifest
-from segue.schedule import Decision, Refusal, Rules, decide, halted
+from segue.schedule import Decision, Refusal, Rules, decide, halted, is_proven
 from segue.server.attempts import failed, failed_for_good, is_failure_of, stays, through
 from segue.server.facts import Ask, NodeRecord, Permit, Picture, Release
 from segue.server.refusals import ConflictError
@@ -125,6 +125,17 @@ class Rollouts:
             and node.said.class_name == self._class_name
             and (target, node.id) not in self._hand.skipped
         )
+
+    def is_proven(self, target: Version, now: datetime) -> bool:
+        """Say whether a release that touches the class has stood what its schedule tries it by: see `schedule`.
+
+        Args:
+            target: the release.
+            now: UTC.
+        """
+        release = self._picture.releases[target - 1]
+        rules = rules_of(release, self._class_name)
+        return rules is not None and is_proven(self._fleet(release, rules, {}, {}), rules, now)
 
     def goes_past(self, ask: Ask, target: Version) -> bool:
         """Say whether a node goes past `target`: it cannot stop there, or is not to, and a later one leads on."""

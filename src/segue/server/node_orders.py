@@ -9,7 +9,9 @@ from datetime import datetime
 from starlette.concurrency import run_in_threadpool
 
 from segue.model.hand import Hand
-from segue.model.ids import NodeId, SystemName, Version
+from segue.model.ids import ClassName, NodeId, SystemName, Version
+from segue.server.decisions import NO_ANSWERS, Answers
+from segue.server.joining import begins_with
 from segue.server.store import Store
 
 #: So old may be what a heartbeat is answered by: the database is not asked by each of ten thousand nodes.
@@ -43,6 +45,9 @@ class OrdersForNodes:
         self._lock = asyncio.Lock()
         #: {system: (when it was read, what was read)}
         self._known: dict[SystemName, tuple[float, NodeOrders]] = {}
+        self._joining = asyncio.Lock()
+        #: {(system, class): (when it was read, what a node that joins begins with)}
+        self._first: dict[tuple[SystemName, ClassName], tuple[float, Version]] = {}
 
     async def of(self, system: SystemName) -> NodeOrders:
         """Return what the nodes of `system` are to be told.
@@ -61,13 +66,42 @@ class OrdersForNodes:
                 self._known[system] = (read_at, known)
             return known
 
+    async def first_of(self, system: SystemName, class_name: ClassName, answers: Answers = NO_ANSWERS) -> Version:
+        """Return the version that a node of a class begins with which never ran any; 0 if no release has the class.
+
+        Only nodes that join ask for it: it takes a look at the whole system, once a second at most.
+
+        Args:
+            system: which.
+            class_name: what the node is to run.
+            answers: what webhooks say.
+
+        Raises:
+            PeerError: the database does not answer now.
+        """
+        place = system, class_name
+        async with self._joining:
+            known = self._first.get(place)
+            if known is None or self._seconds() - known[0] >= _FRESH_S:
+                read_at = self._seconds()
+                known = read_at, await run_in_threadpool(_first, self._store, system, class_name, answers)
+                self._first[place] = known
+            return known[1]
+
     def forget(self, system: SystemName) -> None:
         """Ask the database anew: an action was added. Any thread may call."""
         self._known.pop(system, None)
+        for place in [place for place in tuple(self._first) if place[0] == system]:
+            self._first.pop(place, None)
 
     def _fresh(self, system: SystemName) -> NodeOrders | None:
         known = self._known.get(system)
         return known[1] if known is not None and self._seconds() - known[0] < _FRESH_S else None
+
+
+def _first(store: Store, system: SystemName, class_name: ClassName, answers: Answers) -> Version:
+    picture = store.picture_of(system)
+    return begins_with(picture, class_name, picture.at, answers)
 
 
 def _orders(store: Store, system: SystemName) -> NodeOrders:

@@ -222,6 +222,7 @@ class Alive(Message):
 class HeartbeatReply(Message):
     """What the upgrade server tells a node that reported: the newest version there is, 0 if none.
 
+    `first` is the version that a node begins with which never ran any; 0 if it is not said, as to one that did.
     `oldest` is the oldest version that is still answered, 0 if none was retired. `retry` names the last order of an
     operator's that the node try again what it gave up; it is carried out once. `tag` is what the server calls what the
     node said: while nothing changes, the node need only say this. With `full` the server asks for all of it. A
@@ -229,6 +230,7 @@ class HeartbeatReply(Message):
     """
 
     newest: VersionOrNone
+    first: VersionOrNone = 0
     oldest: VersionOrNone = 0
     retry: str | None = None
     tag: str | None = None
