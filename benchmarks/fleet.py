@@ -26,8 +26,8 @@ _NODE = "/v1/systems/blockstore/nodes/n{node}"
 _REQUEST = PermitRequest(class_name="BlockNode", from_version=1, to_version=2).model_dump_json().encode()
 _BACK = PermitReturnRequest().model_dump_json().encode()
 _OK, _NO_CONTENT = 200, 204
-#: Connections that the agents share: what the server reads and writes is the same.
-_LINES = 200
+#: Connections that the agents share: with fewer they would wait for each other, as real ones do not.
+_LINES = 1000
 #: A node counts as silent, and its lease as late, if it is not heard of for so long.
 LEASE_S = 60.0
 

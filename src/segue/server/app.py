@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -50,6 +51,9 @@ GRACE_S = 5
 #: So many objects are made, and not gone again, before Python looks for those that hold each other. A decision about a
 #: large fleet makes tens of thousands, which go with it: by Python's own 700, half of its time went into looking.
 OBJECTS_AT_ONCE = 50_000
+#: After so many seconds a thread that computes lets others go on. Whoever answers requests stops for others some times
+#: in each: by Python's own 5 ms, a decision would hold up every request for most of its time.
+SWITCH_S = 0.0005
 #: What is bulky in the history, and what nobody counts any more, is kept so long.
 KEEP_HISTORY = timedelta(days=90)
 
@@ -128,6 +132,7 @@ def serve(
         KeyboardInterrupt: after an orderly end on SIGINT.
     """
     gc.set_threshold(OBJECTS_AT_ONCE)
+    sys.setswitchinterval(SWITCH_S)
     with _listening(host, port) as listener:
         folder = BundleFolder(where / "bundles") if isinstance(where, Path) else None
         webhooks = Webhooks(SystemClock(), keep_s=webhook_keep_s)

@@ -22,7 +22,7 @@ BATCH_LIMIT = 500
 #: Systems that are decided about at once.
 _THREADS = 4
 
-_Item: TypeAlias = Asking | Returning
+_Item: TypeAlias = tuple[NodeId, PermitRequest] | Returning
 _Became: TypeAlias = Verdict | None
 
 
@@ -48,7 +48,7 @@ class Permits:
             OperatorError: this node may not have this upgrade, and asking again will not change that.
             PeerError: the database does not answer now.
         """
-        verdict = await self._do(system, Asking(node, request, uuid4().hex))
+        verdict = await self._do(system, (node, request))
         assert verdict is not None, f"the request of node {node} was taken for a return"
         return verdict
 
@@ -75,7 +75,7 @@ class Permits:
     def _done(self, system: SystemName, items: Sequence[_Item]) -> Sequence[_Became | Exception]:
         """Take back what is returned, and then decide, so that whoever asks may have the places."""
         returning = {place: item for place, item in enumerate(items) if isinstance(item, Returning)}
-        asking = {place: item for place, item in enumerate(items) if isinstance(item, Asking)}
+        asking = {place: Asking(*item, uuid4().hex) for place, item in enumerate(items) if isinstance(item, tuple)}
         became: dict[int, _Became | Exception] = {}
         if returning:
             returned = return_permits(self._store, system, list(returning.values()))

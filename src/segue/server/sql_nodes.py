@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import bindparam, case, delete, func, select, update
@@ -131,7 +132,7 @@ class SqlNodes:
     def briefly(self, session: Session, system: SystemName) -> tuple[NodeRecord, ...]:
         """Return the nodes by id, with what decisions need of what they said."""
         light = select(_NODES.c.id, _NODES.c.tag, _NODES.c.version, _NODES.c.last_seen)
-        rows = raw_rows(session, light.where(_NODES.c.system == system).order_by(_NODES.c.id))
+        rows = raw_rows(session, light.where(_NODES.c.system == system), key=itemgetter(0))
         stamps: list[tuple[NodeId, Stamp]] = [(row[0], row) for row in rows]
         found = dict(stamps)
         return tuple(self._kept[system].read(stamps, lambda missing: self._records(session, system, missing, found)))

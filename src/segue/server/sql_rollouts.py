@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -53,10 +54,10 @@ class SqlRollouts:
 
     def _read_permits(self, session: Session, system: SystemName, lowest: Version) -> tuple[Permit, ...]:
         of_system = _PERMITS.c.system == system
-        light = select(_PERMITS.c.id, _PERMITS.c.to_version, _PERMITS.c.returned_at, _PERMITS.c.lapsed_at).where(
-            of_system, or_(_PERMITS.c.to_version > lowest, _PERMITS.c.returned_at.is_(None))
-        )
-        rows = raw_rows(session, light.order_by(_PERMITS.c.granted_at, _PERMITS.c.id))
+        light = select(
+            _PERMITS.c.id, _PERMITS.c.granted_at, _PERMITS.c.to_version, _PERMITS.c.returned_at, _PERMITS.c.lapsed_at
+        ).where(of_system, or_(_PERMITS.c.to_version > lowest, _PERMITS.c.returned_at.is_(None)))
+        rows = raw_rows(session, light, key=itemgetter(1, 0))
         stamps: list[tuple[str, Stamp]] = [(row[0], row) for row in rows]
         found = dict(stamps)
 
@@ -72,14 +73,11 @@ class SqlRollouts:
     def _read_asks(self, session: Session, system: SystemName) -> tuple[Ask, ...]:
         of_system = _ASKS.c.system == system
         stamped = (
-            _ASKS.c.asked_at,
-            _ASKS.c.last_asked_at,
-            _ASKS.c.good_for_s,
-            _ASKS.c.from_version,
+            _ASKS.c.asked_at, _ASKS.c.last_asked_at, _ASKS.c.good_for_s, _ASKS.c.class_name, _ASKS.c.from_version,
             _ASKS.c.to_version,
-        )
-        light = select(_ASKS.c.node, _ASKS.c.class_name, *stamped).where(of_system)
-        rows = raw_rows(session, light.order_by(_ASKS.c.asked_at, _ASKS.c.node))
+        )  # fmt: skip
+        light = select(_ASKS.c.node, *stamped).where(of_system)
+        rows = raw_rows(session, light, key=itemgetter(1, 0))
         stamps: list[tuple[NodeId, Stamp]] = [(row[0], row) for row in rows]
         found = dict(stamps)
 

@@ -1,6 +1,5 @@
 """The upgrade database in one file of SQLite, which is part of the server's process: the default."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from segue.model.ids import SystemName
 from segue.server.databases import BUSY_TIMEOUT_S, Insert, answering, cause_of, in_the_way
 from segue.server.migrations import FIRST, migrate
 from segue.server.schema import Base
+from segue.server.turns import Turns
 
 #: More than the threads that answer requests (40 by default), so that none waits for a connection.
 CONNECTIONS = 48
@@ -38,7 +38,7 @@ class SqliteDatabase:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._turn = threading.Lock()
+        self._turn = Turns()
         self._engine = _engine(path)
         try:
             with _told_to_operator(path), self.migrating() as connection:
