@@ -5,11 +5,13 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from segue.errors import PeerError
 from segue.model.fleet import Answer
 from segue.model.ids import SystemName, Version
 from segue.server.webhooks import Webhooks
@@ -66,7 +68,7 @@ def clock() -> HeldClock:
 
 @pytest.fixture
 def webhooks(clock: HeldClock, hook: Hook) -> Iterator[Webhooks]:
-    webhooks = Webhooks(clock, keep_s=30, timeout_s=5)
+    webhooks = Webhooks(clock, keep_s=30, timeout_s=5, steady=clock.steady)
     yield webhooks
     hook.wait.set()
     webhooks.close()
@@ -153,6 +155,51 @@ def test_an_old_yes_is_no_yes(webhooks: Webhooks, hook: Hook, clock: HeldClock) 
     assert (found.says, found.text) == (None, "its last answer is too old, and it is asked again")
     hook.wait.set()
     assert answer(webhooks, hook.url, lambda found: found.says is True)
+
+
+@pytest.mark.parametrize("jump_s", [3600, -3600])
+@pytest.mark.parametrize("says", [True, False])
+def test_how_old_an_answer_is_does_not_depend_on_the_clock(
+    webhooks: Webhooks, hook: Hook, clock: HeldClock, says: bool, jump_s: float
+) -> None:
+    """A yes that was given before the clock was set back would else hold until the clock is there again."""
+    hook.body = json.dumps({"go": says}).encode()
+    first = answer(webhooks, hook.url)
+    clock.jump(jump_s)
+    assert webhooks.of(SYSTEM).get((hook.url, TWO)) == first
+    clock.move(30)
+    hook.wait.clear()
+    found = webhooks.of(SYSTEM).get((hook.url, TWO))
+    assert found is not None
+    assert (found.says, found.since) == (None, first.since)
+    hook.body = json.dumps({"go": not says}).encode()
+    hook.wait.set()
+    assert answer(webhooks, hook.url, lambda found: found.says is (not says)).since == clock.now()
+
+
+def test_what_nobody_wants_to_know_any_more_is_not_kept(webhooks: Webhooks, hook: Hook, clock: HeldClock) -> None:
+    """A server that runs for years sees many releases."""
+    answer(webhooks, hook.url)
+    clock.move(3600)
+    webhooks.of(SYSTEM).get((hook.url, Version(3)))
+    ends = time.monotonic() + 15
+    while repr(webhooks) != "Webhooks(1 known, 0 asked)":
+        assert time.monotonic() < ends, webhooks
+        time.sleep(0.01)
+
+
+def test_it_is_asked_again_though_the_database_does_not_tell_the_time(hook: Hook) -> None:
+    """Whose clock says since when an answer holds."""
+
+    class Away(HeldClock):
+        def now(self) -> datetime:
+            if len(hook.asked) < 2:
+                raise PeerError("the database does not answer")
+            return super().now()
+
+    webhooks = Webhooks(Away())
+    assert answer(webhooks, hook.url).says is True
+    webhooks.close()
 
 
 def test_the_same_answer_holds_since_it_was_first_given(webhooks: Webhooks, hook: Hook, clock: HeldClock) -> None:

@@ -6,11 +6,13 @@ what is not known, or not for much longer, is asked meanwhile.
 
 import json
 import logging
+import math
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 
 import httpx
@@ -30,6 +32,8 @@ TIMEOUT_S = 5.0
 _AT_ONCE = 8
 #: The most that an answer has; it is an object of two fields.
 _LIMIT_BYTES = 64 * 1024
+#: An answer that is so many times too old is forgotten: nobody has wanted to know it since.
+_FORGET_AFTER = 100
 #: As much of its reason is kept.
 _REASON_CHARS = 300
 
@@ -38,21 +42,33 @@ _Question: TypeAlias = tuple[SystemName, str, Version]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    """An answer, and when it came; in steady seconds, too: the clock may be set, and a yes must not hold the longer."""
+
     answer: Answer
     at: datetime
+    at_s: float
 
 
 class Webhooks:
     """What webhooks say, as far as it is known. Any thread may ask.
 
     Args:
-        clock: by which answers grow old.
+        clock: says since when an answer is given.
         keep_s: seconds for which an answer holds.
         timeout_s: seconds that a webhook has to answer.
+        steady: seconds that pass whatever is done to the clock: by them answers grow old.
     """
 
-    def __init__(self, clock: Clock, *, keep_s: float = KEEP_S, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        keep_s: float = KEEP_S,
+        timeout_s: float = TIMEOUT_S,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock, self._keep_s, self._timeout_s = clock, keep_s, timeout_s
+        self._steady = steady
         self._lock = threading.Lock()
         self._known: dict[_Question, _Known] = {}
         self._asking: set[_Question] = set()
@@ -70,14 +86,14 @@ class Webhooks:
             url: the webhook's.
             version: the release.
         """
-        question, now = (system, url, version), self._clock.now()
+        question = (system, url, version)
         with self._lock:
             known = self._known.get(question)
-            age = now - known.at if known else None
-            if (age is None or age >= timedelta(seconds=self._keep_s / 2)) and question not in self._asking:
+            age_s = self._steady() - known.at_s if known else math.inf
+            if age_s >= self._keep_s / 2 and question not in self._asking:
                 self._asking.add(question)
                 self._pool.submit(self._ask, question)
-        if known is None or age is None or age < timedelta(seconds=self._keep_s):
+        if known is None or age_s < self._keep_s:
             return known.answer if known else None
         return Answer(says=None, since=known.at, text="its last answer is too old, and it is asked again")
 
@@ -86,17 +102,33 @@ class Webhooks:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _ask(self, question: _Question) -> None:
+        try:
+            self._note(question, *self._told(question))
+        except PeerError as error:  # the database's clock: who asks next has it asked again
+            logger.warning("what webhook %s says cannot be dated: %s", question[1], error)
+        finally:
+            with self._lock:
+                self._asking.discard(question)
+
+    def _told(self, question: _Question) -> tuple[bool | None, str]:
+        """Ask, and return what the webhook says and why, None if it says nothing."""
         system, url, version = question
         try:
-            says, text = self._answer_of(url, {"system": system, "version": version})
+            return self._answer_of(url, {"system": system, "version": version})
         except PeerError as error:
-            says, text = None, str(error)
+            return None, str(error)
         except Exception as error:  # whatever it is, somebody waits for a reason, and this thread tells nobody
             logger.exception("webhook %s could not be asked", url)
-            says, text = None, f"{type(error).__name__}: {error}"
-        now = self._clock.now()
-        answer = Answer(says=says, since=now, text=" ".join(text.split())[:_REASON_CHARS])
+            return None, f"{type(error).__name__}: {error}"
+
+    def _note(self, question: _Question, says: bool | None, text: str) -> None:
+        """Keep what a webhook says, and no more what nobody wants to know any more."""
+        system, url, version = question
+        at, at_s = self._clock.now(), self._steady()
+        answer = Answer(says=says, since=at, text=" ".join(text.split())[:_REASON_CHARS])
         with self._lock:
+            gone_s = at_s - _FORGET_AFTER * self._keep_s
+            self._known = {key: known for key, known in self._known.items() if known.at_s > gone_s or key == question}
             before = self._known.get(question)
             if before and before.answer.says is says:
                 answer = replace(answer, since=before.answer.since)
@@ -104,8 +136,7 @@ class Webhooks:
                 logger.info(
                     "webhook %s says %s to release %s of %s: %s", url, _word(says), version, system, answer.text
                 )
-            self._known[question] = _Known(answer, now)
-            self._asking.discard(question)
+            self._known[question] = _Known(answer, at, at_s)
 
     def _answer_of(self, url: str, body: dict[str, object]) -> tuple[bool, str]:
         """Ask, and return what the webhook says and why.
@@ -131,6 +162,9 @@ class Webhooks:
         except httpx.HTTPError as error:
             raise PeerError(f"it cannot be reached: {error}") from error
         return _said(content)
+
+    def __repr__(self) -> str:
+        return f"Webhooks({len(self._known)} known, {len(self._asking)} asked)"
 
 
 @dataclass(frozen=True, slots=True)

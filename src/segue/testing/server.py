@@ -16,6 +16,7 @@ from segue.server.bundles import BundleFolder
 from segue.server.memory import MemoryStore
 from segue.server.sql import SqlStore
 from segue.server.store import Store
+from segue.server.webhooks import Webhooks
 from segue.testing.declared import DeclaredTransport
 from segue.wire.client import UpgradeServer
 from segue.wire.messages import AgentRow, Heartbeat, PermitAnswer, PermitRequest, UsageRow
@@ -187,7 +188,8 @@ async def open_bench(
 ) -> AsyncIterator[Bench]:
     """Run a server on `store`, whose clock is held, with bundles in `folder`, for as long as the context lasts."""
     store.clock = clock = HeldClock()
-    app = create_app(store, BundleFolder(folder), limit_bytes=limit_bytes)
+    webhooks = Webhooks(clock, steady=clock.steady)
+    app = create_app(store, BundleFolder(folder), limit_bytes=limit_bytes, webhooks=webhooks)
     if limit_bytes not in _documents:
         _documents[limit_bytes] = app.openapi()
     transport = DeclaredTransport(app, document=_documents[limit_bytes])
@@ -196,3 +198,4 @@ async def open_bench(
         httpx.AsyncClient(base_url="http://segue", transport=transport) as http,
     ):
         yield Bench(server, http, transport, clock, store)
+    webhooks.close()
