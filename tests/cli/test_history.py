@@ -113,8 +113,8 @@ class Scripted:
 
     def __init__(self, *answers: HistoryPage | PeerError) -> None:
         self.answers = list(answers)
-        self.asked: list[int] = []
-        self.lasts: list[int | None] = []
+        #: (after, last, before)
+        self.asked: list[tuple[int, int | None, int | None]] = []
 
     async def history(
         self,
@@ -122,12 +122,12 @@ class Scripted:
         *,
         after: int = 0,
         last: int | None = None,
+        before: int | None = None,
         node: str | None = None,
         kinds: tuple[str, ...] = (),
     ) -> HistoryPage:
         await asyncio.sleep(0)
-        self.asked.append(after)
-        self.lasts.append(last)
+        self.asked.append((after, last, before))
         if not self.answers:
             raise OperatorError("gone")
         answer = self.answers.pop(0)
@@ -136,34 +136,58 @@ class Scripted:
         return answer
 
 
-def page(*numbers: int, more: bool = False) -> HistoryPage:
+def page(*numbers: int, more: bool = False, before: bool = False, up_to: int | None = None) -> HistoryPage:
     entries = tuple(
         HistoryEntry.model_validate({"number": number, "at": "2030-01-01T12:00:00Z", "kind": Kind.JOINED, "node": "n1"})
         for number in numbers
     )
-    return HistoryPage(entries=entries, more_after=numbers[-1] if more else None)
+    more_after, more_before = numbers[-1] if more else None, numbers[0] if before else None
+    return HistoryPage(entries=entries, more_after=more_after, more_before=more_before, up_to=up_to)
 
 
-@pytest.mark.parametrize(("last", "asked"), [(2, [2]), (1000, [1000]), (0, [None, None]), (1001, [None, None])])
-async def test_the_last_entries_of_a_long_history_are_one_question(last: int, asked: list[int | None]) -> None:
-    """As many as the server tells at once; for more, or all, it is read from its beginning."""
-    source = Scripted(page(1, 2, more=asked == [None, None]), page(3))
-    told = [entry.number async for entry in entries_of(source, SYSTEM, last=last)]
-    assert told == ([1, 2] if len(asked) == 1 else [1, 2, 3])
-    assert source.lasts == asked
+async def told(source: Scripted, last: int) -> list[int]:
+    return [entry.number async for entry in entries_of(source, SYSTEM, last=last)]
+
+
+async def test_the_last_entries_of_a_long_history_are_one_question() -> None:
+    source = Scripted(page(8, 9, before=True, up_to=9))
+    assert await told(source, 2) == [8, 9]
+    assert source.asked == [(0, 2, None)]
+
+
+async def test_more_of_the_last_entries_than_are_told_at_once_are_read_backwards() -> None:
+    source = Scripted(page(*range(1002, 2002), before=True), page(*range(2, 1002), before=True), page(1))
+    assert await told(source, 2001) == list(range(1, 2002))
+    assert source.asked == [(0, 1000, None), (0, 1000, 1002), (0, 1, 2)]
+    source = Scripted(page(*range(1002, 2002), before=True), page(1, 2))
+    assert await told(source, 5000) == [1, 2, *range(1002, 2002)]
+
+
+async def test_all_of_it_is_read_from_its_beginning() -> None:
+    source = Scripted(page(1, 2, more=True, up_to=2), page(3, up_to=7))
+    assert await told(source, 0) == [1, 2, 3]
+    assert source.asked == [(0, None, None), (2, None, None)]
+
+
+async def test_a_server_that_is_too_old_to_tell_the_last_entries() -> None:
+    """It knows no `last`, and tells the first ones."""
+    source = Scripted(page(1, 2, 3, more=True), page(4, 5))
+    assert await told(source, 2) == [4, 5]
+    assert source.asked == [(0, 2, None), (3, None, None)]
 
 
 async def test_what_comes_is_shown_once_and_none_is_missed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also if the server is away for a while, which is said once."""
+    """Also if the server is away for a while, which is said once; and nothing is looked at twice."""
     monkeypatch.setattr("segue.cli.history._FOLLOW_S", 0)
     gone = PeerError("no answer")
-    source = Scripted(page(1, 2, more=True), page(3), page(), gone, gone, page(5, more=True), page(6))
+    pages = (page(4, up_to=6), page(up_to=90), gone, gone, page(95, up_to=95, more=True), page(96, up_to=99))
+    source = Scripted(page(2, 3, up_to=3), *pages)
     seen = []
     with suppress(OperatorError):
         async for entry in entries_of(source, SYSTEM, last=2, follow=True):
             seen.append(entry.number)
-    assert seen == [2, 3, 5, 6]
-    assert source.asked == [0, 2, 3, 3, 3, 3, 5, 6]
+    assert seen == [2, 3, 4, 95, 96]
+    assert [after for after, _, _ in source.asked] == [0, 3, 6, 90, 90, 90, 95, 99]
     assert capsys.readouterr().err.count("no answer") == 1

@@ -6,7 +6,7 @@ from segue.errors import OperatorError
 from segue.model.hand import Deed
 from segue.model.ids import NodeId, SystemName
 from segue.testing.server import SYSTEM, Bench, bundle_of
-from segue.wire.hand import ActionRequest, HistoryEntry
+from segue.wire.hand import ActionRequest, HistoryEntry, HistoryPage
 
 
 async def some_history(bench: Bench) -> None:
@@ -92,3 +92,31 @@ async def test_what_is_not_known_has_no_history(bench: Bench) -> None:
     for asked in (bench.server.history(nobody), bench.server.node(nobody, NodeId("n1")), bench.server.summary(nobody)):
         with pytest.raises(OperatorError, match="no system nobody is known here"):
             await asked
+
+
+async def test_each_answer_says_up_to_where_was_looked(bench: Bench) -> None:
+    """Who follows a kind that is rare would else look at all that came meanwhile, again and again."""
+    await some_history(bench)
+    whole = (await bench.server.history(SYSTEM)).entries
+    end, acted = whole[-1].number, [one.number for one in whole if one.kind == "acted"]
+    assert (await bench.server.history(SYSTEM, kinds=("acted",))).up_to == end
+    assert (await bench.server.history(SYSTEM, kinds=("acted",), after=end)).up_to == end
+    assert (await bench.server.history(SYSTEM, kinds=("of a newer Segue",))).up_to == end
+    response = await bench.http.get(f"/v1/systems/{SYSTEM}/history", params={"kind": "acted", "limit": 1})
+    page = HistoryPage.model_validate(response.json())
+    assert (page.more_after, page.up_to) == (acted[0], acted[0])
+
+
+async def test_from_the_end(bench: Bench) -> None:
+    await some_history(bench)
+    whole = (await bench.server.history(SYSTEM)).entries
+    found: list[HistoryEntry] = []
+    before: int | None = None
+    while True:
+        page = await bench.server.history(SYSTEM, last=4, before=before)
+        assert (page.more_after, page.up_to) == (None, before - 1 if before else whole[-1].number)
+        found = [*page.entries, *found]
+        if page.more_before is None:
+            break
+        before = page.more_before
+    assert tuple(found) == whole

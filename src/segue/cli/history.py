@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from datetime import UTC
 from typing import Annotated, Protocol
@@ -35,6 +35,7 @@ class Source(Protocol):
         *,
         after: int = 0,
         last: int | None = None,
+        before: int | None = None,
         node: str | None = None,
         kinds: tuple[str, ...] = (),
     ) -> HistoryPage:
@@ -105,14 +106,17 @@ async def entries_of(
         PeerError: there was no answer to the first question.
         OperatorError: the server knows no such system.
     """
-    known: deque[HistoryEntry] = deque(maxlen=last or None)
-    after, more, few = 0, True, last if 0 < last <= HISTORY_LIMIT else None
+    after = 0
+    if last:
+        known, after = await _last_of(source, system, node, kinds, last)
+        for entry in known:
+            yield entry
+    more = not last
     while more:
-        page = await source.history(system, after=after, last=few, node=node, kinds=kinds)
-        known.extend(page.entries)
-        more, after = page.more_after is not None, page.entries[-1].number if page.entries else after
-    for entry in known:
-        yield entry
+        page = await source.history(system, after=after, node=node, kinds=kinds)
+        for entry in page.entries:
+            yield entry
+        more, after = page.more_after is not None, _seen(page, after)
     silent = False
     while follow:
         await asyncio.sleep(_FOLLOW_S)
@@ -125,8 +129,32 @@ async def entries_of(
             continue
         silent = False
         for entry in page.entries:
-            after = entry.number
             yield entry
+        after = _seen(page, after)
+
+
+async def _last_of(
+    source: Source, system: SystemName, node: str | None, kinds: tuple[str, ...], last: int
+) -> tuple[Iterable[HistoryEntry], int]:
+    """Return the last entries, read backwards; and the number of the last one that was looked at."""
+    page = await source.history(system, last=min(last, HISTORY_LIMIT), node=node, kinds=kinds)
+    known, after = deque(page.entries, maxlen=last), _seen(page, 0)
+    while page.more_after is not None:  # an upgrade server that is too old to tell the last ones has told the first
+        page = await source.history(system, after=after, node=node, kinds=kinds)
+        known.extend(page.entries)
+        after = _seen(page, after)
+    while page.more_before is not None and len(known) < last:
+        fewer = min(last - len(known), HISTORY_LIMIT)
+        page = await source.history(system, last=fewer, before=page.more_before, node=node, kinds=kinds)
+        known.extendleft(reversed(page.entries))
+    return known, after
+
+
+def _seen(page: HistoryPage, after: int) -> int:
+    """Return the number up to which all is known with this page, which was asked for from `after`."""
+    if page.up_to is not None:
+        return page.up_to
+    return page.entries[-1].number if page.entries else after
 
 
 def line(entry: HistoryEntry) -> Text:

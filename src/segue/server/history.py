@@ -8,6 +8,8 @@ from typing import Any
 from segue.model.history import Kind
 from segue.model.ids import NodeId, Version
 
+#: No entry has a number that is so large: what is before it is all there is.
+END = 2**62
 #: What is removed when it is old; everything else stays for ever.
 PASSING = frozenset({Kind.PHASE})
 

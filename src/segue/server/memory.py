@@ -36,7 +36,7 @@ from segue.server.facts import (
     forgotten,
     present,
 )
-from segue.server.history import PASSING, Entry
+from segue.server.history import END, PASSING, Entry
 from segue.server.leases import changed_leases, listens_since, was_just_tended
 from segue.server.store import Back, Deeds, Greet, Judge, Watch, is_watched, see_nothing, welcome
 from segue.server.verdicts import outcome_of
@@ -266,7 +266,7 @@ class MemoryStore:
         limit: int = 1000,
         node: NodeId | None = None,
         kinds: Collection[Kind] = (),
-        last: bool = False,
+        before: int | None = None,
     ) -> tuple[Entry, ...]:
         """Return what happened in `system`, the oldest first."""
         with self._lock:
@@ -274,9 +274,16 @@ class MemoryStore:
             found = [
                 one
                 for one in entries
-                if one.number > after and (node is None or one.node == node) and (not kinds or one.kind in kinds)
+                if after < one.number < (END if before is None else before)
+                and (node is None or one.node == node)
+                and (not kinds or one.kind in kinds)
             ]
-            return tuple(found[max(0, len(found) - limit) :] if last else found[:limit])
+            return tuple(found[:limit] if before is None else found[max(0, len(found) - limit) :])
+
+    def last_number(self, system: SystemName) -> int:
+        """Return the number of the last entry in the history of `system`, 0 if there is none."""
+        with self._lock:
+            return self._system(system).last
 
     def tend(self, keep: timedelta, watch: Watch = see_nothing) -> bool:
         """Note which leases ended, and remove what is old."""

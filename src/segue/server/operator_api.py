@@ -15,6 +15,7 @@ from segue.server.facts import Picture
 from segue.server.halts import watch
 from segue.server.hand import judge
 from segue.server.happened import Asked, page_of
+from segue.server.history import END
 from segue.server.node_orders import OrdersForNodes
 from segue.server.order import Judged, Order
 from segue.server.refusals import unknown_system
@@ -26,10 +27,12 @@ from segue.wire.hand import HISTORY_LIMIT, ActionAnswer, ActionRequest, HistoryP
 from segue.wire.summary import SystemSummary
 
 _NAME = f"^{NAME_PATTERN}$"
-After = Annotated[int, Query(ge=0, le=2**62, description="The number of the last entry that is known.")]
+After = Annotated[int, Query(ge=0, le=END, description="The number of the last entry that is known.")]
 Limit = Annotated[int, Query(ge=1, le=HISTORY_LIMIT, description="So many entries at most.")]
 _LAST = "Only so many of the last, whatever `limit` says."
 Last = Annotated[int | None, Query(ge=1, le=HISTORY_LIMIT, description=_LAST)]
+_BEFORE = "Of the last ones, only those with smaller numbers than this."
+Before = Annotated[int, Query(ge=1, le=END, description=_BEFORE)]
 OnlyNode = Annotated[NodeId | None, Query(pattern=_NAME, description="Only what is about this node.")]
 Kinds = Annotated[tuple[str, ...], Query(max_length=32, description="Only these kinds; may be given again.")]
 
@@ -89,12 +92,14 @@ class OperatorEndpoints:
         after: After = 0,
         limit: Limit = HISTORY_LIMIT,
         last: Last = None,
+        before: Before = END,
         node: OnlyNode = None,
         kind: Kinds = (),
     ) -> HistoryPage:
         """List what happened to a system, the oldest first; nothing of it is ever rewritten."""
-        page = page_of(self._store, system, Asked(after=after, limit=limit, last=last, node=node, kinds=kind))
-        if not page.entries:
+        asked = Asked(after=after, limit=limit, last=last, before=before, node=node, kinds=kind)
+        page = page_of(self._store, system, asked)
+        if not page.up_to:
             self._known(system)
         return page
 

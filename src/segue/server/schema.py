@@ -245,7 +245,8 @@ class HistoryRow(Base):
     text: Mapped[str] = mapped_column(Words)
     details: Mapped[str] = mapped_column(Document)
     __table_args__ = (
-        Index("history_by_node", "system", "node", "number"),
+        Index("history_of_node", "system", "node", "kind", "number"),
+        Index("history_of_kind", "system", "kind", "number"),
         Index("history_by_kind", "kind", "at"),
     )
 

@@ -31,7 +31,7 @@ from segue.server.facts import (
 from segue.server.history import Entry
 from segue.server.leases import changed_leases
 from segue.server.postgresql import PostgresqlDatabase
-from segue.server.schema import HaltRow, NodeRow, PermitRow, ReleaseRow
+from segue.server.schema import HaltRow, HeadRow, NodeRow, PermitRow, ReleaseRow
 from segue.server.sql_actions import actions_of, keep_action
 from segue.server.sql_halts import keep_halts, takes_chore
 from segue.server.sql_history import Asked, forget_before, read_history, record
@@ -173,11 +173,17 @@ class SqlStore:
         limit: int = 1000,
         node: NodeId | None = None,
         kinds: Collection[Kind] = (),
-        last: bool = False,
+        before: int | None = None,
     ) -> tuple[Entry, ...]:
         """Return what happened in `system`, the oldest first."""
         with self.database.reading() as session:
-            return read_history(session, system, Asked(after=after, limit=limit, node=node, kinds=kinds, last=last))
+            asked = Asked(after=after, limit=limit, node=node, kinds=frozenset(kinds), before=before)
+            return read_history(session, system, asked)
+
+    def last_number(self, system: SystemName) -> int:
+        """Return the number of the last entry in the history of `system`, 0 if there is none."""
+        with self.database.reading() as session:
+            return session.scalar(select(HeadRow.last).where(HeadRow.system == system)) or 0
 
     def act(self, system: SystemName, judge: Deeds, watch: Watch = see_nothing) -> Action:
         """Let `judge` say what an operator does to the system as it is, and keep that, in one transaction."""

@@ -1,11 +1,11 @@
 """The history of systems in SQL."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
 from segue.model.history import Kind
@@ -61,12 +61,12 @@ class Asked:
     after: int
     limit: int
     node: NodeId | None
-    kinds: Collection[Kind]
-    last: bool
+    kinds: frozenset[Kind]
+    before: int | None
 
 
 def read_history(session: Session, system: SystemName, asked: Asked) -> tuple[Entry, ...]:
-    """Return what of the history is asked for, the oldest first."""
+    """Return what of the history is asked for, the oldest first; however long it is, no more is read than `limit`."""
     row, bulk = table_of(HistoryRow), table_of(BulkRow)
     joined = row.outerjoin(bulk, (row.c.system == bulk.c.system) & (row.c.number == bulk.c.number))
     wanted = (
@@ -75,15 +75,10 @@ def read_history(session: Session, system: SystemName, asked: Asked) -> tuple[En
             bulk.c.content,
         )
         .select_from(joined)
-        .where(row.c.system == system, row.c.number > asked.after)
-        .order_by(row.c.number.desc() if asked.last else row.c.number)
-        .limit(asked.limit)
+        .where(row.c.system == system, row.c.number.in_(_numbers(system, asked)))
+        .order_by(row.c.number)
     )  # fmt: skip
-    if asked.node is not None:
-        wanted = wanted.where(row.c.node == asked.node)
-    if asked.kinds:
-        wanted = wanted.where(row.c.kind.in_([kind.value for kind in asked.kinds]))
-    found = tuple(
+    return tuple(
         Entry(
             number=number,
             at=at,
@@ -97,7 +92,31 @@ def read_history(session: Session, system: SystemName, asked: Asked) -> tuple[En
         )
         for number, at, kind, about, version, who, text, details, content in session.execute(wanted)
     )
-    return found[::-1] if asked.last else found
+
+
+def _numbers(system: SystemName, asked: Asked) -> Select[tuple[int]]:
+    """Return the numbers of what is asked for.
+
+    An index has the entries of one kind in their order, and of one node and kind. So each kind is looked for by itself:
+    of several at once, or of a node's many, the database would go through all that there are.
+    """
+    row = table_of(HistoryRow).c
+
+    def first(number: ColumnElement[int], *which: ColumnElement[bool]) -> Select[tuple[int]]:
+        order = number if asked.before is None else number.desc()
+        return select(number).where(*which).order_by(order).limit(asked.limit)
+
+    which = [row.system == system, row.number > asked.after]
+    if asked.before is not None:
+        which.append(row.number < asked.before)
+    kinds = asked.kinds
+    if asked.node is not None:
+        which.append(row.node == asked.node)
+        kinds = kinds or frozenset(Kind)
+    if not kinds:
+        return first(row.number, *which)
+    of_kinds = (first(row.number, *which, row.kind == kind.value) for kind in sorted(kinds))
+    return first(union_all(*(select(one.subquery().c.number) for one in of_kinds)).subquery().c.number)
 
 
 def forget_before(session: Session, before: datetime) -> None:

@@ -186,7 +186,7 @@ class Store(Protocol):
         limit: int = 1000,
         node: NodeId | None = None,
         kinds: Collection[Kind] = (),
-        last: bool = False,
+        before: int | None = None,
     ) -> tuple[Entry, ...]:
         """Return what happened in `system`, the oldest first: all of it is there, and never changes.
 
@@ -196,8 +196,12 @@ class Store(Protocol):
             limit: so many at most.
             node: only what is about this node.
             kinds: only these; none for all.
-            last: whether `limit` leaves the last ones, and not the first.
+            before: the last ones with smaller numbers than this, and not the first ones; see `END`.
         """
+        ...
+
+    def last_number(self, system: SystemName) -> int:
+        """Return the number of the last entry in the history of `system`, 0 if there is none; it only grows."""
         ...
 
     def tend(self, keep: timedelta, watch: Watch = see_nothing) -> bool:

@@ -22,6 +22,7 @@ from segue.model.hand import Action, Deed
 from segue.model.history import Kind
 from segue.model.ids import ClassName, ContentHash, NodeId, SystemName, Version
 from segue.server.facts import Ask, Granted, Halt, HaltChanges, Held, NotYet, Permit, Picture, Release, Report, Verdict
+from segue.server.history import END, Entry
 from segue.server.memory import MemoryStore
 from segue.server.store import Back, Judge, Store, Watch
 from segue.wire.messages import AMOUNT_LIMIT, DiskRow, Heartbeat, ProgressRow, UpgradeRow, UsageRow
@@ -405,14 +406,22 @@ class _StoreAgreement(RuleBasedStateMachine):
                 after = whole[len(whole) // 2].number if whole else 0
                 parts = [store.history(system, after=after, limit=2, node=NodeId("n1")) for store in self.both]
                 assert parts[0] == parts[1]
-                for last in (False, True):
-                    told = [
-                        store.history(system, limit=2, kinds=(Kind.RUNS, Kind.ACTED), last=last) for store in self.both
-                    ]
-                    known = [entry for entry in whole if entry.kind in (Kind.RUNS, Kind.ACTED)]
-                    assert list(told[0]) == list(told[1]) == (known[-2:] if last else known[:2])
+                self._compare_history(system, whole, after)
         finally:
             self.resources.close()
+
+    def _compare_history(self, system: SystemName, whole: tuple[Entry, ...], middle: int) -> None:
+        """Want that both tell the same of what is asked for, from either end."""
+        numbers = [store.last_number(system) for store in self.both]
+        assert numbers[0] == numbers[1] >= (whole[-1].number if whole else 0)
+        kinds = (Kind.RUNS, Kind.ACTED, Kind.PHASE)
+        for node in (None, NodeId("n1")):
+            known = [one for one in whole if one.kind in kinds and node in (None, one.node)]
+            first = [store.history(system, after=middle, limit=2, node=node, kinds=kinds) for store in self.both]
+            assert list(first[0]) == list(first[1]) == [one for one in known if one.number > middle][:2]
+            for before in (END, middle):
+                last = [store.history(system, before=before, limit=2, node=node, kinds=kinds) for store in self.both]
+                assert list(last[0]) == list(last[1]) == [one for one in known if one.number < before][-2:]
 
 
 def _compare_shown(found: Picture, wanted: Picture) -> None:

@@ -195,6 +195,7 @@ class UpgradeServer:
         *,
         after: int = 0,
         last: int | None = None,
+        before: int | None = None,
         node: str | None = None,
         kinds: tuple[str, ...] = (),
     ) -> HistoryPage:
@@ -204,6 +205,7 @@ class UpgradeServer:
             system: which.
             after: the number of the last entry that is known; 0 for none.
             last: only so many of the last, up to `HISTORY_LIMIT`; None for the first ones.
+            before: of those with smaller numbers than this; None for all.
             node: only what is about this node.
             kinds: only these kinds; none for all.
 
@@ -211,7 +213,8 @@ class UpgradeServer:
             OperatorError: nothing is known of the system.
         """
         only: dict[str, Any] = {"after": after, "kind": list(kinds)}
-        only |= {name: value for name, value in (("last", last), ("node", node)) if value is not None}
+        others = (("last", last), ("before", before), ("node", node))
+        only |= {name: value for name, value in others if value is not None}
         return self._read(await self._ask("GET", f"/v1/systems/{system}/history", params=only), _PAGE)
 
     async def act(self, system: SystemName, request: ActionRequest) -> ActionAnswer:

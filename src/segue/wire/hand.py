@@ -65,10 +65,17 @@ class HistoryEntry(Message):
 
 
 class HistoryPage(Message):
-    """A part of a system's history, the oldest first; there is more after number `more_after`, unless that is None."""
+    """A part of a system's history, the oldest first; there is more after number `more_after`, unless that is None.
+
+    Of the last entries, there are more before number `more_before`, unless that is None. What was asked for was looked
+    for up to number `up_to`, though nothing may have been found there: whoever asks next for what comes after it misses
+    nothing. It is None from an upgrade server that is too old to say.
+    """
 
     entries: tuple[HistoryEntry, ...]
     more_after: int | None
+    more_before: int | None = None
+    up_to: int | None = None
 
 
 class NodeDetail(Message):
