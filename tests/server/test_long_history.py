@@ -1,12 +1,11 @@
 """Rule: what is asked of a history is answered as soon however long it is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from segue.model.history import Kind
 from segue.model.ids import NodeId
@@ -14,6 +13,7 @@ from segue.server.history import END
 from segue.server.sql import SqlStore
 from segue.server.sql_history import Asked, read_history
 from segue.testing.server import SYSTEM
+from segue.testing.sql_effort import effort
 
 #: Of these each thousandth is an operator's action, each fifth of one node; all others are phases.
 ENTRIES = 30_000
@@ -36,30 +36,6 @@ def long(sql_store: SqlStore) -> SqlStore:
     return sql_store
 
 
-def effort(session: Session, question: Callable[[], object]) -> int:
-    """Ask, and return how much the database did: rows that it looked at, or SQLite's hundreds of steps."""
-    if session.get_bind().dialect.name == "sqlite":
-        steps = 0
-
-        def count() -> int:
-            nonlocal steps
-            steps += 1
-            return 0
-
-        raw: Any = session.connection().connection.driver_connection
-        raw.set_progress_handler(count, 100)
-        question()
-        raw.set_progress_handler(None, 0)
-        return steps
-    looked = text(
-        "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables "
-        "WHERE relname = 'history'"
-    )
-    before = session.scalar(looked) or 0
-    question()
-    return int(session.scalar(looked) or 0) - int(before)
-
-
 ASKED: Sequence[Mapping[str, Any]] = (
     {"kinds": {Kind.ACTED}},
     {"kinds": {Kind.ACTED}, "before": END},
@@ -79,4 +55,4 @@ def test_no_more_is_looked_at_than_is_told(long: SqlStore) -> None:
         every: dict[str, Any] = {"after": 0, "before": None, "limit": 5, "node": None, "kinds": frozenset()}
         asked = Asked(**{**every, **which, "kinds": frozenset(which.get("kinds", ()))})
         with long.database.reading() as session:
-            assert effort(session, partial(read_history, session, SYSTEM, asked)) < 200, which
+            assert effort(session, partial(read_history, session, SYSTEM, asked), "history") < 200, which

@@ -38,6 +38,7 @@ from segue.server.facts import (
 )
 from segue.server.history import END, PASSING, Entry
 from segue.server.leases import changed_leases, listens_since, was_just_tended
+from segue.server.retention import is_due
 from segue.server.store import Back, Deeds, Greet, Judge, Watch, is_watched, see_nothing, welcome
 from segue.server.verdicts import outcome_of
 from segue.wire.messages import UsageRow
@@ -86,6 +87,7 @@ class MemoryStore:
         #: When it was last looked after, and since when without a gap.
         self._tended_at: datetime | None = None
         self._began_at: datetime | None = None
+        self._removed_at: datetime | None = None
 
     def now(self) -> datetime:
         """Return the time by the database's clock."""
@@ -296,9 +298,13 @@ class MemoryStore:
             for name, known in self._systems.items():
                 if is_watched(self._picture(name)):
                     self._watch(name, watch)
+                if not is_due(self._removed_at, at):
+                    continue
                 old = [entry for entry in known.history if entry.at >= at - keep or entry.kind not in PASSING]
                 known.history = [entry if entry.at >= at - keep else replace(entry, bulk="") for entry in old]
                 known.usage = {key: row for key, row in known.usage.items() if row[1] >= at - keep}
+            if is_due(self._removed_at, at):
+                self._removed_at = at
             return True
 
     def act(self, system: SystemName, judge: Deeds, watch: Watch = see_nothing) -> Action:

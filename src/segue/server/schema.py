@@ -211,7 +211,10 @@ class CallsRow(Base):
     outcome: Mapped[str] = mapped_column(Words, primary_key=True)
     count: Mapped[int] = mapped_column(Big)
     last_at: Mapped[datetime]
-    __table_args__ = (ForeignKeyConstraint(["system", "node"], ["nodes.system", "nodes.id"]),)
+    __table_args__ = (
+        ForeignKeyConstraint(["system", "node"], ["nodes.system", "nodes.id"]),
+        Index("calls_by_age", "last_at"),
+    )
 
 
 class BundleRow(Base):
@@ -262,7 +265,10 @@ class BulkRow(Base):
 
 
 class HeadRow(Base):
-    """The number of the last entry in a system's history: who adds to it holds this, so numbers are without a gap."""
+    """The number of the last entry in a system's history: who adds to it holds this, so none is left out as they come.
+
+    Where entries were removed since, there are gaps.
+    """
 
     __tablename__ = "history_heads"
     system: Mapped[str] = mapped_column(primary_key=True)

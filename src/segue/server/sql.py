@@ -34,9 +34,10 @@ from segue.server.postgresql import PostgresqlDatabase
 from segue.server.schema import HaltRow, HeadRow, NodeRow, PermitRow, ReleaseRow
 from segue.server.sql_actions import actions_of, keep_action
 from segue.server.sql_halts import keep_halts, takes_chore
-from segue.server.sql_history import Asked, forget_before, read_history, record
+from segue.server.sql_history import Asked, read_history, record
 from segue.server.sql_nodes import SqlNodes, details_of
 from segue.server.sql_permits import close_permits, keep_outcome
+from segue.server.sql_removal import remove_old
 from segue.server.sql_rollouts import SqlRollouts, history_of, permits_of
 from segue.server.sql_tally import calls_of, permits_granted, permits_returned
 from segue.server.sql_usage import callers_of, usage_of
@@ -215,7 +216,6 @@ class SqlStore:
             at = self._now(session)
             if not takes_chore(session, self.database, at):
                 return False
-            forget_before(session, at - keep)
             systems = [SystemName(name) for name in session.scalars(_UNFINISHED)]
         for system in systems:
             # Whoever decides about the system waits for nobody, but where there is something to write down.
@@ -225,6 +225,7 @@ class SqlStore:
                 continue
             with self.database.deciding(system) as session:
                 self.record(session, system, self._watched(session, system, watch))
+        remove_old(self.database, at - keep, at)
         return True
 
     def record(self, session: Session, system: SystemName, entries: Sequence[Entry]) -> None:

@@ -3,16 +3,15 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, delete, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, select, union_all
 from sqlalchemy.orm import Session
 
 from segue.model.history import Kind
 from segue.model.ids import NodeId, SystemName, Version
 from segue.server.databases import Insert
-from segue.server.history import PASSING, Entry
-from segue.server.schema import Base, BulkRow, CallsRow, HeadRow, HistoryRow, table_of
+from segue.server.history import Entry
+from segue.server.schema import Base, BulkRow, HeadRow, HistoryRow, table_of
 
 
 def record(
@@ -117,12 +116,3 @@ def _numbers(system: SystemName, asked: Asked) -> Select[tuple[int]]:
         return first(row.number, *which)
     of_kinds = (first(row.number, *which, row.kind == kind.value) for kind in sorted(kinds))
     return first(union_all(*(select(one.subquery().c.number) for one in of_kinds)).subquery().c.number)
-
-
-def forget_before(session: Session, before: datetime) -> None:
-    """Remove the bulky parts that are older than `before`: phases, tracebacks, and calls that processes counted."""
-    row, bulk, calls = table_of(HistoryRow), table_of(BulkRow), table_of(CallsRow)
-    old = select(row.c.system, row.c.number).where(row.c.at < before, row.c.kind == Kind.FAILED.value)
-    session.execute(delete(bulk).where(tuple_(bulk.c.system, bulk.c.number).in_(old)))
-    session.execute(delete(row).where(row.c.kind.in_([kind.value for kind in PASSING]), row.c.at < before))
-    session.execute(delete(calls).where(calls.c.last_at < before))

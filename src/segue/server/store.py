@@ -208,7 +208,8 @@ class Store(Protocol):
         """Do what is to be done now and then, whoever asks for something: note which leases ended, remove what is old.
 
         Of several servers that call this at once, one does it. It is called every few seconds for as long as a server
-        runs: time in which nobody did is not counted as silence of nodes.
+        runs: time in which nobody did is not counted as silence of nodes. What is old is looked for
+        once an hour.
 
         Args:
             keep: how long phases, tracebacks and counts of calls that do not grow are kept.

@@ -365,7 +365,7 @@ class _StoreAgreement(RuleBasedStateMachine):
                 continue
             raise AssertionError(f"{store!r} swallowed what its judge raised")
 
-    @rule(keep_s=st.integers(0, 120), times=st.sampled_from([1, 2, 15]), passes_s=st.sampled_from([5, 100]))
+    @rule(keep_s=st.integers(0, 120), times=st.sampled_from([1, 2, 15]), passes_s=st.sampled_from([5, 100, 3700]))
     def tend(self, keep_s: int, times: int, passes_s: int) -> None:
         """Leases end in time in which somebody is there, and in no other."""
         for _ in range(times):
