@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from segue.cli.history import entries_of
+from segue.cli.history import entries_of, line
 from segue.errors import OperatorError, PeerError
 from segue.model.history import Kind
 from segue.model.ids import SystemName
@@ -60,6 +60,16 @@ def test_a_line_for_each_thing(operate: Callable[..., Any]) -> None:
         f"{lines[2][:21]}n1: phase serving",
         *lines[6:9],
     ]
+
+
+def test_what_was_done_by_force_is_called_an_override() -> None:
+    shown = HistoryEntry.model_validate(
+        {
+            "number": 1, "at": "2030-01-01T12:00:00Z", "kind": Kind.ACTED, "version": 1, "who": "ada",
+            "text": "it must", "details": {"deed": "retire", "forced": True},
+        }
+    )  # fmt: skip
+    assert line(shown).plain.endswith("ada: retire (an override) release 1: it must")
 
 
 def test_programs_get_a_document_per_line(operate: Callable[..., Any]) -> None:

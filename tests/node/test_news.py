@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -82,6 +83,25 @@ async def test_a_node_that_runs_takes_one_step_at_a_time(news: News, published: 
     assert await news.next(waiting) == journey.Learned(release=published[2])
     given_up = replace(serving, futures=(future,))
     assert await news.next(given_up) == journey.Learned(release=published[1])
+
+
+def test_when_it_is_tried_again_is_told_as_the_same_each_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each report would be a new one else, while nothing has changed."""
+    now = [1000.0]
+    monkeypatch.setattr("segue.node.news.time", SimpleNamespace(monotonic=lambda: now[0]))
+    news, begin = News(bench.server, SYSTEM, clock=bench.clock), bench.clock.now()
+    assert news.retry_at is None
+    news.put_off(1, NEWEST)
+    assert news.retry_at == begin + timedelta(seconds=5)
+    bench.clock.move(3.000001)
+    now[0] += 3
+    assert news.retry_at == begin + timedelta(seconds=5)
+    now[0] += 2
+    assert news.retry_at is None
+    news.put_off(2, NEWEST)
+    assert news.retry_at == bench.clock.now() + timedelta(seconds=10)
+    news.put_off(0, NEWEST)
+    assert news.retry_at is None
 
 
 async def test_after_a_failure_what_failed_is_put_off_for_a_while(

@@ -377,6 +377,17 @@ async def test_an_older_version_goes_with_the_one_that_is_retired(bench: Bench) 
     assert "version 1 is retired already" in await refused(bench, Deed.RETIRE, version=1)
 
 
+async def test_the_history_tells_how_a_version_was_retired(bench: Bench) -> None:
+    """By force, or as nobody had called with it for so long."""
+    await fleet(bench, 3, releases=3)
+    bench.clock.move(30)
+    await act(bench, Deed.RETIRE, version=1, unused_s=30)
+    await act(bench, Deed.RETIRE, version=2, force=True, why="billing is switched off")
+    told = [entry.details for entry in (await bench.server.history(SYSTEM, kinds=("acted",))).entries]
+    assert told == [{"deed": "retire", "unused_s": 30}, {"deed": "retire", "forced": True}]
+    assert [(one.forced, one.unused_s) for one in bench.store.actions_of(SYSTEM)] == [(False, 30), (True, None)]
+
+
 async def test_what_force_does_not_do(bench: Bench) -> None:
     """It needs a reason, and leaves the newest version."""
     await fleet(bench, 1, 2)

@@ -1,12 +1,18 @@
 """Rule: what happened is listed in its order, with who and why, part by part, and by node and kind."""
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
 from segue.errors import OperatorError
 from segue.model.hand import Deed
+from segue.model.history import Kind
 from segue.model.ids import NodeId, SystemName
+from segue.server.leases import LEASE_S
 from segue.testing.server import SYSTEM, Bench, bundle_of
 from segue.wire.hand import ActionRequest, HistoryEntry, HistoryPage
+from segue.wire.messages import Heartbeat
 
 
 async def some_history(bench: Bench) -> None:
@@ -73,6 +79,44 @@ async def test_of_a_node_and_of_a_kind(bench: Bench) -> None:
     assert told((await bench.server.history(SYSTEM, kinds=("acted", "granted"))).entries) == HAPPENED[2:5]
     assert told((await bench.server.history(SYSTEM, kinds=("acted", "granted"), last=2)).entries) == HAPPENED[3:5]
     assert told((await bench.server.history(SYSTEM, kinds=("unheard-of",))).entries) == []
+
+
+async def test_each_failure_is_told(bench: Bench) -> None:
+    """One that is as the last was, too, with its own traceback; but not that it is put off, or tried again."""
+    await bench.server.publish(bundle_of(1))
+
+    async def says(failure: str | None, attempts: int, details: str = "", **more: Any) -> None:
+        said = Heartbeat(
+            class_name="BlockNode", version=1, address="h:1", phase="serving", failure=failure, attempts=attempts,
+            failure_details=details, **more,
+        )  # fmt: skip
+        await bench.server.heartbeat(SYSTEM, NodeId("n1"), said)
+
+    await says("it broke", 1, "line 1")
+    await says("it broke", 1, "line 1", crashes=1)
+    await says("it broke", 2, "line 2")
+    await says("it broke", 0)
+    await says("it broke", 1, "line 3")
+    await says("another", 1, "line 4")
+    await says(None, 0)
+    await says("another", 1, "line 5")
+    failed = bench.store.history(SYSTEM, kinds=(Kind.FAILED,))
+    assert [(one.text, one.details["attempts"], one.bulk) for one in failed] == [
+        ("it broke", 1, "line 1"), ("it broke", 2, "line 2"), ("it broke", 1, "line 3"), ("another", 1, "line 4"),
+        ("another", 1, "line 5"),
+    ]  # fmt: skip
+
+
+async def test_a_permit_tells_that_its_lease_ended(bench: Bench) -> None:
+    for version in (1, 2):
+        await bench.server.publish(bundle_of(version))
+    await bench.beat("n1")
+    await bench.ask("n1")
+    assert [one.lapsed_at for one in (await bench.server.status(SYSTEM)).permits] == [None]
+    bench.clock.move(LEASE_S)
+    bench.store.tend(timedelta(days=1))
+    assert [one.lapsed_at for one in (await bench.server.status(SYSTEM)).permits] == [bench.clock.now()]
+    assert [one.lapsed_at for one in (await bench.server.node(SYSTEM, NodeId("n1"))).permits] == [bench.clock.now()]
 
 
 async def test_one_node_with_its_permits(bench: Bench) -> None:

@@ -173,7 +173,7 @@ def _words(entry: HistoryEntry) -> str:
         about += [f"gate {entry.details['gate']}"] if "gate" in entry.details else []
         about += [f"node {entry.node}"] if entry.node else []
         deed = entry.details.get("deed", "acted")
-        named = f"{deed} (an override)" if deed == "force" else deed
+        named = f"{deed} (an override)" if deed == "force" or entry.details.get("forced") else deed
         return f"{entry.who}: {named}{' ' if about else ''}{', '.join(about)}{': ' if entry.text else ''}{entry.text}"
     if entry.kind == Kind.PUBLISHED:
         return f"release {entry.version} published{': ' if entry.text else ''}{entry.text}"

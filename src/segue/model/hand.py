@@ -47,6 +47,8 @@ class Action:
         version: the release that it is about; None for all of the system.
         node: the node that it is about; None if none.
         gate: the gate's name, of an approval; None else.
+        forced: whether what stands against it did not count; a `FORCE` is that by itself.
+        unused_s: of a retirement that was not forced: for how many seconds nobody had called with the version.
     """
 
     deed: Deed
@@ -56,6 +58,8 @@ class Action:
     version: Version | None = None
     node: NodeId | None = None
     gate: str | None = None
+    forced: bool = False
+    unused_s: float | None = None
 
 
 #: What an action is about: the later of two that are about the same stands for both.

@@ -104,7 +104,7 @@ class Agent:
         self._traces = Traces(settings, kept=folders.trace, clock=clock, at=self._at)
         self._processes: Processes | None = None
         self._placement: Placement | None = None
-        self._news = News(server, settings.system, retry_s=settings.retry_s)
+        self._news = News(server, settings.system, retry_s=settings.retry_s, clock=clock)
         self._orders = Orders(wake=self._news.wake, where=lambda: log_words(self._at))
         self._told = Told(folders.told)
         self._news.oldest = self._told.oldest
@@ -120,7 +120,6 @@ class Agent:
             settings=settings,
             folders=folders,
             server=server,
-            clock=clock,
             metrics=self._metrics,
             news=self._news,
             where=lambda: self._at,

@@ -4,9 +4,11 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 from segue.errors import SegueError
 from segue.journey import Journey, Learned, Phase
+from segue.model.clock import Clock, SystemClock
 from segue.model.ids import ContentHash, SystemName, Version
 from segue.model.release import Announcement
 from segue.wire.client import UpgradeServer
@@ -25,10 +27,14 @@ class News:
         server: the upgrade server, which is asked what was published.
         system: the node's.
         retry_s: seconds until what failed is tried again, doubled each time that it fails once more.
+        clock: for the instant at which that is.
     """
 
-    def __init__(self, server: UpgradeServer, system: SystemName, *, retry_s: float = 5.0) -> None:
+    def __init__(
+        self, server: UpgradeServer, system: SystemName, *, retry_s: float = 5.0, clock: Clock | None = None
+    ) -> None:
         self._server = server
+        self._clock: Clock = clock or SystemClock()
         self._system = system
         self._retry_s = retry_s
         self._newest = Version(0)
@@ -36,7 +42,10 @@ class News:
         self._first = _NOT_SAID
         #: A new node does without what is older.
         self.oldest = Version(0)
+        #: In steady seconds.
         self._retry_at = 0.0
+        #: The same by the clock, as it was when that was put off.
+        self._retry_instant: datetime | None = None
         self._tried = Version(0)
         #: Where it was found that nothing there is is wanted: the newest release, and the node's place.
         self._in_vain: tuple[object, ...] = ()
@@ -69,11 +78,17 @@ class News:
         self._tried = tried
         wait_s = min(self._retry_s * 2.0 ** min(failures - 1, 10), _RETRY_LIMIT_S) if failures else 0.0
         self._retry_at = time.monotonic() + wait_s
+        self._retry_instant = self._clock.now() + timedelta(seconds=wait_s)
 
     @property
     def retry_in_s(self) -> float:
         """Seconds until what failed is tried again; 0 if nothing is put off."""
         return max(0.0, self._retry_at - time.monotonic())
+
+    @property
+    def retry_at(self) -> datetime | None:
+        """When what failed is tried again (UTC), the same whenever it is asked for; None if nothing is put off."""
+        return self._retry_instant if self.retry_in_s else None
 
     async def wait(self, limit_s: float | None = None) -> None:
         """Return when there may be something new, or `limit_s` seconds have passed."""

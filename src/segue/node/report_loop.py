@@ -5,11 +5,9 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 
 from segue.errors import OperatorError, PeerError, SegueError
 from segue.journey import Journey, Phase
-from segue.model.clock import Clock
 from segue.node.backoff import Backoff
 from segue.node.execute import Executor
 from segue.node.folders import Folders
@@ -37,7 +35,6 @@ class ReportLoop:
         settings: the node's settings.
         folders: the node's places on disk.
         server: the upgrade server.
-        clock: for the instants that reports carry.
         metrics: are shown what is reported.
         news: knows when the node tries again.
         where: says where the node is on its journey.
@@ -50,7 +47,6 @@ class ReportLoop:
         settings: NodeSettings,
         folders: Folders,
         server: UpgradeServer,
-        clock: Clock,
         metrics: NodeMetrics,
         news: News,
         where: Callable[[], Journey],
@@ -58,7 +54,6 @@ class ReportLoop:
     ) -> None:
         self._settings = settings
         self._folders = folders
-        self._clock = clock
         self._metrics = metrics
         self._news = news
         self._where = where
@@ -129,14 +124,13 @@ class ReportLoop:
 
     def _condition(self, at: Journey, executor: Executor, processes: Processes, upkeep: Upkeep) -> Condition:
         """Say how the node is, beside where it is."""
-        retry_in_s, given_up = self._news.retry_in_s, at.gave_up
         return Condition(
             hand_over=mode_of(self._settings.hand_over).value,
             progress=executor.transforms.progress,
             attempts=at.failures,
             attempts_limit=self._settings.retries + 1,
-            retry_at=self._clock.now() + timedelta(seconds=retry_in_s) if retry_in_s and not given_up else None,
-            waits_for_operator=given_up,
+            retry_at=None if at.gave_up else self._news.retry_at,
+            waits_for_operator=at.gave_up,
             crashes=processes.crashes,
             disk=upkeep.disk,
             holds=executor.permits.asking.holds if at.phase is Phase.WAITING else {},

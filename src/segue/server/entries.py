@@ -77,7 +77,9 @@ def heard(node: NodeId, before: Heartbeat | None, said: Heartbeat, at: datetime)
     if before is None or (before.phase, before.target_version) != (said.phase, said.target_version):
         details = {"before": before.phase if before else None, "phase": said.phase}
         yield Entry(at=at, kind=Kind.PHASE, node=node, version=about, text=said.phase, details=details)
-    if said.failure is not None and (before is None or before.failure != said.failure):
+    if said.failure is not None and (
+        before is None or before.failure != said.failure or before.attempts < said.attempts
+    ):
         details = {"phase": said.phase, "attempts": said.attempts, "waits_for_operator": said.waits_for_operator}
         yield Entry(
             at=at, kind=Kind.FAILED, node=node, version=about, text=said.failure, details=details,
@@ -87,7 +89,8 @@ def heard(node: NodeId, before: Heartbeat | None, said: Heartbeat, at: datetime)
 
 def acted(action: Action) -> Entry:
     """Say that an operator did something."""
-    details = {"deed": action.deed.value, **({"gate": action.gate} if action.gate else {})}
+    others = {"gate": action.gate, "forced": action.forced or None, "unused_s": action.unused_s}
+    details = {"deed": action.deed.value, **{name: value for name, value in others.items() if value is not None}}
     return Entry(
         at=action.at, kind=Kind.ACTED, node=action.node, version=action.version, who=action.who, text=action.why,
         details=details,

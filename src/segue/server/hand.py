@@ -57,6 +57,8 @@ def judge(picture: Picture, order: Order) -> Judged:
         version=version,
         node=NodeId(request.node) if request.node else None,
         gate=request.gate,
+        forced=request.force,
+        unused_s=request.unused_s if request.deed is Deed.RETIRE and not request.force else None,
     )
     return Judged(action=action, words=words)
 

@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 
-from sqlalchemy import ForeignKeyConstraint, Index, LargeBinary, MetaData, Table, text
+from sqlalchemy import ForeignKeyConstraint, Index, LargeBinary, MetaData, Table, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from segue.model.hand import Action, Deed
@@ -296,6 +296,8 @@ class ActionRow(Base):
     version: Mapped[int | None]
     node: Mapped[str | None]
     gate: Mapped[str | None] = mapped_column(Words)
+    forced: Mapped[bool] = mapped_column(server_default=false())
+    unused_s: Mapped[float | None]
 
     def fact(self) -> Action:
         """Return what the row says."""
@@ -307,4 +309,6 @@ class ActionRow(Base):
             version=Version(self.version) if self.version else None,
             node=NodeId(self.node) if self.node else None,
             gate=self.gate,
+            forced=self.forced,
+            unused_s=self.unused_s,
         )

@@ -93,7 +93,7 @@ def read_history(session: Session, system: SystemName, asked: Asked) -> tuple[En
     )
 
 
-def _numbers(system: SystemName, asked: Asked) -> Select[tuple[int]]:
+def _numbers(system: SystemName, asked: Asked) -> Select[int]:
     """Return the numbers of what is asked for.
 
     An index has the entries of one kind in their order, and of one node and kind. So each kind is looked for by itself:
@@ -101,7 +101,7 @@ def _numbers(system: SystemName, asked: Asked) -> Select[tuple[int]]:
     """
     row = table_of(HistoryRow).c
 
-    def first(number: ColumnElement[int], *which: ColumnElement[bool]) -> Select[tuple[int]]:
+    def first(number: ColumnElement[int], *which: ColumnElement[bool]) -> Select[int]:
         order = number if asked.before is None else number.desc()
         return select(number).where(*which).order_by(order).limit(asked.limit)
 

@@ -53,6 +53,7 @@ def status_of(
                 granted_at=permit.granted_at,
                 returned_at=permit.returned_at,
                 failure=permit.failure,
+                lapsed_at=permit.lapsed_at,
             )
             for permit in picture.permits
         ),

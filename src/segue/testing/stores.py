@@ -116,6 +116,8 @@ ACTIONS: SearchStrategy[Action] = st.builds(
     version=st.none() | VERSIONS,
     node=st.none() | NODES,
     gate=st.none() | TEXTS.filter(bool),
+    forced=st.booleans(),
+    unused_s=st.none() | st.floats(0, 1e9),
 )
 
 HALTS: SearchStrategy[Halt] = st.builds(

@@ -328,7 +328,10 @@ class NodeStatus(Condition):
 
 
 class PermitStatus(Message):
-    """A permit, past or present; `returned_at` is None while the node is away."""
+    """A permit, past or present; `returned_at` is None while the node is away.
+
+    `lapsed_at` is when its lease ended, as the node was silent for so long; None if it is kept alive.
+    """
 
     permit: str
     node: Name
@@ -338,6 +341,7 @@ class PermitStatus(Message):
     granted_at: AwareDatetime
     returned_at: AwareDatetime | None
     failure: str | None
+    lapsed_at: AwareDatetime | None = None
 
 
 class UsageStatus(Message):
