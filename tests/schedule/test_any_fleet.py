@@ -106,8 +106,8 @@ def hands(draw: DrawFn) -> Hand:
     """Draw what operators may have done."""
     nodes = st.integers(0, 7).map(lambda number: NodeId(f"n{number}"))
 
-    def act(deed: Deed, **more: NodeId) -> Action:
-        return Action(deed=deed, at=draw(MOMENTS), who="ann", version=Version(2), **more)
+    def act(deed: Deed, node: NodeId | None = None) -> Action:
+        return Action(deed=deed, at=draw(MOMENTS), who="ann", version=Version(2), node=node)
 
     def of_nodes(deed: Deed) -> dict[tuple[Version, NodeId], Action]:
         return {(Version(2), node): act(deed, node=node) for node in draw(st.sets(nodes, max_size=2))}

@@ -9,7 +9,7 @@ from segue.errors import OperatorError
 from segue.model.hand import Deed
 from segue.model.history import Kind
 from segue.model.ids import NodeId, SystemName
-from segue.server.leases import LEASE_S
+from segue.model.silence import LEASE_S
 from segue.testing.server import SYSTEM, Bench, bundle_of
 from segue.wire.hand import ActionRequest, HistoryEntry, HistoryPage
 from segue.wire.messages import Heartbeat
