@@ -233,10 +233,12 @@ class _StoreAgreement(RuleBasedStateMachine):
         assert [one.tag for one in heard] in ([None, None], others)
 
     @precondition(lambda self: self.heard)
-    @rule(data=st.data(), said=HEARTBEATS, why=st.none() | TEXTS, refused=st.booleans())
+    @rule(data=st.data(), said=HEARTBEATS, why=st.none() | TEXTS, refused=st.sampled_from([False, False, False, True]))
     def greet(self, data: st.DataObject, said: Heartbeat, why: str | None, refused: bool) -> None:
         """Hear of a node that is looked at first: it may be refused, or lose its permit."""
-        system, node = data.draw(st.sampled_from(sorted(self.heard)))
+        # Those that were granted a permit have more to lose.
+        granted = [(system, node) for system, node, _permit in self.granted]
+        system, node = data.draw(st.sampled_from(granted or sorted(self.heard)))
         report = Report(system=system, node=node, said=said)
         shown: list[tuple[object, ...]] = []
         tags: list[str] = []
