@@ -113,8 +113,10 @@ async def test_a_permit_tells_that_its_lease_ended(bench: Bench) -> None:
     await bench.beat("n1")
     await bench.ask("n1")
     assert [one.lapsed_at for one in (await bench.server.status(SYSTEM)).permits] == [None]
-    bench.clock.move(LEASE_S)
     bench.store.tend(timedelta(days=1))
+    for _ in range(12):  # only time in which a server is there to hear the node counts as its silence
+        bench.clock.move(LEASE_S / 12)
+        bench.store.tend(timedelta(days=1))
     assert [one.lapsed_at for one in (await bench.server.status(SYSTEM)).permits] == [bench.clock.now()]
     assert [one.lapsed_at for one in (await bench.server.node(SYSTEM, NodeId("n1"))).permits] == [bench.clock.now()]
 
