@@ -12,6 +12,7 @@ from segue.cli.status import View, render
 from segue.wire.summary import (
     AttributeSummary,
     CallerSummary,
+    DryRunSummary,
     FailureSummary,
     GroupSummary,
     HaltSummary,
@@ -114,6 +115,11 @@ def test_how_far_it_is_and_when_it_may_be_over() -> None:
     (line,) = (line for line in lines(full(rollouts=(nearly,))) if "→" in line)
     assert "99 %, 1 to go" in line
     assert "more at the pace" not in line
+
+
+def test_a_rule_that_is_tried_dry_is_no_alarm_and_is_told() -> None:
+    dry = DryRunSummary(class_name="Edge", version=4, text="e1 reports ms 10: at most 9")
+    assert "TRIED DRY: release 4 would hold Edge: e1 reports ms 10: at most 9" in lines(full(dry_runs=(dry,)))
 
 
 def test_a_halt_is_an_alarm() -> None:

@@ -124,6 +124,21 @@ async def test_a_spent_failure_budget_is_told_also_if_nobody_waits(bench: Bench)
     assert (await glance(bench)).halts == ()
 
 
+async def test_a_rule_that_is_tried_dry_is_told_also_if_nobody_waits(bench: Bench) -> None:
+    """Until no node is left that it would hold."""
+    schedule = 'max_unavailable = 2\nhealthy = { fact = "ms", most = 9, dry_run = true }'
+    for version in (1, 2):
+        await bench.server.publish(bundle_of(version, schedule=schedule))
+    for node in ("n1", "n2"):
+        await bench.beat(node, 1, facts={"ms": 10.0})
+    await bench.give_back("n1", (await bench.ask("n1")).permit)
+    (one,) = (await glance(bench)).dry_runs
+    told = "n1 is upgraded and reports ms 10: at most 9 is healthy"
+    assert (one.class_name, one.version, one.text) == ("BlockNode", 2, told)
+    await bench.give_back("n2", (await bench.ask("n2")).permit)
+    assert (await glance(bench)).dry_runs == ()
+
+
 async def test_who_still_calls_with_which_version(bench: Bench) -> None:
     """The last callers by name; clients before nodes."""
     await fleet(bench, 1)

@@ -49,6 +49,12 @@ def alarms(now: SystemSummary) -> Iterator[Text]:
             yield Text(f"HELD UP: {wait.text}", style="bold red")
 
 
+def dry_runs(now: SystemSummary) -> Iterator[Text]:
+    """Yield a line for each rule that is tried dry, and would hold a rollout."""
+    for one in now.dry_runs:
+        yield Text(f"TRIED DRY: release {one.version} would hold {one.class_name}: {one.text}", style="yellow")
+
+
 def _hold(hold: HoldSummary, at: datetime) -> str:
     what = f"RELEASE {hold.version} ABORTED" if hold.deed == "abort" else "PAUSED"
     return f"{what} at {_since(hold.at, at)} by {hold.who}{': ' if hold.why else ''}{hold.why}"

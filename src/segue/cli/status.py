@@ -158,6 +158,7 @@ def render(view: View, *, silent: bool = False, verbose: bool = False) -> Render
     return Group(
         _headline(full, now.newest) if full else overview.headline(now),
         *overview.alarms(now),
+        *overview.dry_runs(now),
         *overview.progress(now),
         Text(silence, style="bold red"),
         *(_nodes(full, now, verbose=verbose) if full else _groups(now)),

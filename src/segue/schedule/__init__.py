@@ -6,7 +6,7 @@ one transaction of `segue.server`; what only the node knows is asked on the node
 Each rule has a room (`budgets`, `canaries`, …), built from the scene of one decision; `decision` lists them all.
 """
 
-from segue.schedule.decision import Decision, Refusal, decide, halted, is_proven
+from segue.schedule.decision import Decision, Refusal, decide, halted, is_proven, tried_dry
 from segue.schedule.reasons import (
     Aborted,
     Behind,
@@ -81,6 +81,7 @@ __all__ = [
     "decide",
     "halted",
     "is_proven",
+    "tried_dry",
     "until",
     "words",
 ]

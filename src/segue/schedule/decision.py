@@ -104,7 +104,7 @@ def decide(fleet: Fleet, rules: Rules, now: datetime) -> Decision:
         for room in with_grants:
             room.take(fact)
         grants.append(fact.id)
-    return Decision(grants=tuple(grants), refusals=refusals, dry_run=_tried_dry(fleet, rules, now, said))
+    return Decision(grants=tuple(grants), refusals=refusals, dry_run=tried_dry(fleet, rules, now))
 
 
 def halted(fleet: Fleet, rules: Rules, now: datetime) -> Refusal | None:
@@ -147,12 +147,19 @@ def _scene(fleet: Fleet, rules: Rules, now: datetime) -> Scene:
     return Scene(fleet, rules.without_the_softer() if rules.is_late(fleet.begun_at or now, now) else rules, now)
 
 
-def _tried_dry(fleet: Fleet, rules: Rules, now: datetime, said: "_Said") -> Refusal | None:
+def tried_dry(fleet: Fleet, rules: Rules, now: datetime) -> Refusal | None:
+    """Return why the rules that are tried dry would refuse everybody, whether anybody waits or not; None if not.
+
+    Args:
+        fleet: all nodes of the system, as they are at `now`.
+        rules: the schedule of the class upgrade to the fleet's target.
+        now: as `decide` takes it.
+    """
     tried = rules.as_if(dry=True)
     if not tried.healthy:
         return None
     reason = Health(Scene(fleet, tried, now)).reason
-    return None if reason is None else said.refusal(reason)
+    return None if reason is None else _Said(now).refusal(reason)
 
 
 def _refused(rooms: Sequence[Room], fact: NodeFact) -> Reason | None:

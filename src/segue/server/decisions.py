@@ -16,7 +16,7 @@ from segue.model.fleet import Answer, Fleet, NodeFact
 from segue.model.hand import Hand
 from segue.model.ids import ClassName, NodeId, Version
 from segue.release.manifest import Manifest
-from segue.schedule import Decision, Refusal, Rules, decide, halted, is_proven
+from segue.schedule import Decision, Refusal, Rules, decide, halted, is_proven, tried_dry
 from segue.server.attempts import failed, failed_for_good, is_failure_of, stays, through
 from segue.server.facts import Ask, NodeRecord, Permit, Picture, Release
 from segue.server.refusals import ConflictError
@@ -105,6 +105,21 @@ class Rollouts:
             if rules is None or rules.failure_budget is None or self._is_over(target):
                 continue
             refusal = halted(self._fleet(release, rules, {}, {}), rules, now)
+            if refusal is not None:
+                yield target, refusal
+
+    def dry_runs(self, now: datetime) -> Iterator[tuple[Version, Refusal]]:
+        """Yield each release that a rule which is tried dry would hold, and why, whether anybody waits or not.
+
+        Args:
+            now: UTC.
+        """
+        for target in self._touching:
+            release = self._picture.releases[target - 1]
+            rules = rules_of(release, self._class_name)
+            if rules is None or not rules.as_if(dry=True).healthy or self._is_over(target):
+                continue
+            refusal = tried_dry(self._fleet(release, rules, {}, {}), rules, now)
             if refusal is not None:
                 yield target, refusal
 

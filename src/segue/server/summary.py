@@ -14,6 +14,7 @@ from segue.server.status import FREE_TO_GO
 from segue.wire.summary import (
     AttributeSummary,
     CallerSummary,
+    DryRunSummary,
     FailureSummary,
     GroupSummary,
     HaltSummary,
@@ -53,6 +54,7 @@ def summary_of(
         description=newest.description if newest else "",
         holds=_holds(hand, picture),
         halts=_halts(picture, now),
+        dry_runs=_dry_runs(picture, now),
         nodes=len(traits),
         versions=dict(sorted(Counter(one.version for one in traits).items())),
         phases=dict(Counter(one.node.said.phase for one in traits).most_common()),
@@ -234,9 +236,21 @@ def _halts(picture: Picture, now: datetime) -> tuple[HaltSummary, ...]:
     halted_at = {(halt.class_name, halt.version): halt.at for halt in picture.halts}
     return tuple(
         HaltSummary(class_name=class_name, version=version, text=refusal.text, at=halted_at.get((class_name, version)))
-        for class_name in sorted({ClassName(node.said.class_name) for node in picture.nodes})
+        for class_name in _class_names(picture)
         for version, refusal in Rollouts(picture, class_name).halts(now)
     )
+
+
+def _dry_runs(picture: Picture, now: datetime) -> tuple[DryRunSummary, ...]:
+    return tuple(
+        DryRunSummary(class_name=class_name, version=version, text=refusal.text)
+        for class_name in _class_names(picture)
+        for version, refusal in Rollouts(picture, class_name).dry_runs(now)
+    )
+
+
+def _class_names(picture: Picture) -> list[ClassName]:
+    return sorted({ClassName(node.said.class_name) for node in picture.nodes})
 
 
 def _goes_on(hand: Hand, version: int) -> bool:

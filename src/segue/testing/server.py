@@ -136,6 +136,7 @@ class Bench:
         usage: tuple[UsageRow, ...] = (),
         agent: AgentRow | None = None,
         address: str = "127.0.0.1:9001",
+        facts: Mapping[str, float] | None = None,
     ) -> int:
         """Report `node` on `version`; return the newest version."""
         said = Heartbeat(
@@ -146,6 +147,7 @@ class Bench:
             phase="serving",
             usage=usage,
             agent=agent,
+            facts=dict(facts or {}),
         )
         return (await self.server.heartbeat(self.system, NodeId(node), said)).newest
 

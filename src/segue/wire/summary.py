@@ -103,6 +103,14 @@ class HaltSummary(Message):
     at: AwareDatetime | None = None
 
 
+class DryRunSummary(Message):
+    """A rule of a release that is tried dry would hold every node of a class, if it were meant."""
+
+    class_name: Name
+    version: int
+    text: str
+
+
 class SystemSummary(Message):
     """A system at one moment, at a glance.
 
@@ -118,6 +126,7 @@ class SystemSummary(Message):
     description: str
     holds: tuple[HoldSummary, ...]
     halts: tuple[HaltSummary, ...]
+    dry_runs: tuple[DryRunSummary, ...] = ()
     nodes: int
     versions: dict[int, int]
     phases: dict[str, int]
