@@ -91,7 +91,15 @@ async def test_who_spoils_a_go_harms_no_other(threads: ThreadPoolExecutor) -> No
     one, error, three = await after_the_first(work, threads, [1, -1, 3])
     assert (one, three) == (2, 4)
     assert isinstance(error, ValueError)
-    assert work.batches == [[100], [1, -1, 3], [1], [-1], [3]]
+    assert work.batches == [[100], [1, -1, 3], [1], [-1, 3], [-1], [3]]
+
+
+async def test_who_spoils_every_go_costs_little(threads: ThreadPoolExecutor) -> None:
+    """It is looked for by halves: a node that is refused at each report must not have each written by itself."""
+    work = Work()
+    became = await after_the_first(work, threads, [*range(1, 21), -1, *range(21, 33)], limit=64)
+    assert [one for one in became if isinstance(one, int)] == list(range(2, 34))
+    assert len(work.batches) < 15
 
 
 async def test_where_nobody_can_it_is_not_tried_one_by_one(threads: ThreadPoolExecutor) -> None:

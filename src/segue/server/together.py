@@ -33,8 +33,8 @@ class Together(Generic[Item, Result]):
 
     Args:
         do: does what it is handed, whole or not at all, and returns what became of each: a result, or an error that is
-            its own. It runs in a thread. What it raises is everybody's: if that is no `PeerError`, each is then done
-            alone, so that one that is at fault harms no other.
+            its own. It runs in a thread. What it raises is everybody's: if that is no `PeerError`, halves are then
+            done by themselves, and theirs, so that one that is at fault harms no other.
         threads: where it runs.
         limit: so many at most in one go.
         gather_s: for so many seconds who goes waits for others to come.
@@ -120,14 +120,14 @@ class Together(Generic[Item, Result]):
         except Exception:
             if len(items) == 1:
                 raise
-        return [self._done_alone(item) for item in items]
+        half = len(items) // 2
+        return [*self._done_apart(items[:half]), *self._done_apart(items[half:])]
 
-    def _done_alone(self, item: Item) -> Result | Exception:
+    def _done_apart(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
         try:
-            (became,) = self._do([item])
-        except Exception as error:
-            return error
-        return became
+            return self._done(items)
+        except Exception as error:  # the other half may be done already
+            return [error] * len(items)
 
     def _hand_on(self) -> None:
         """Give the turn to the next one that waits."""
