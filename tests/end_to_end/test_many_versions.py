@@ -17,7 +17,9 @@ from segue.wire.client import UpgradeServer
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(400)]
 
-#: One node goes through every version, and the others wait for a day.
+#: One node goes through every version, and the others wait for a day; one that joins does not.
+ONE_A_DAY = 'rate = "1/d"'
+#: The same, and as long as the canary soaks, a node that joins begins with the version before.
 SCHEDULE = 'canary = { nodes = 1, soak = "1d" }'
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 
@@ -53,7 +55,7 @@ async def start(rig: Rig, *nodes: NodeId) -> None:
 async def test_ten_versions(tmp_path: Path) -> None:
     """One node goes to version 10, one stays at 1, one joins at the end; each answers all versions at all times."""
     versions = range(1, 11)
-    lineage = write_lineage(tmp_path / "releases", len(versions), schedule=SCHEDULE)
+    lineage = write_lineage(tmp_path / "releases", len(versions), schedule=ONE_A_DAY)
     with tally_callers(lineage) as calling:
         async with system(tmp_path / "system", 3) as rig, AsyncExitStack() as callers, asyncio.TaskGroup() as running:
             await publish(rig, lineage.folders, 1)
