@@ -23,6 +23,7 @@ from segue.errors import OperatorError, PeerError, SegueError
 from segue.model.clock import SystemClock
 from segue.server.api import Endpoints, quick_routes_of, router_of
 from segue.server.bundles import BundleFolder, Bundles
+from segue.server.databases import UnusableError
 from segue.server.event_routes import Ringing, events_router
 from segue.server.events import Events
 from segue.server.halts import watch
@@ -81,9 +82,10 @@ def create_app(
         version="1",
         docs_url=None,
         redoc_url=None,
-        lifespan=lambda _: _tending(store, keep_history),
+        lifespan=lambda app: _tending(store, keep_history, app.state.give_up),
     )
     app.state.limit_bytes = limit_bytes
+    app.state.give_up = _give_up
     orders, webhooks = OrdersForNodes(store), webhooks or Webhooks(store)
     endpoints = Endpoints(store, bundles, orders, webhooks)
     app.include_router(router_of(endpoints))
@@ -127,8 +129,8 @@ def serve(
         on_ready: is told the server's URL once requests sent there will be answered.
 
     Raises:
-        OperatorError: the port is in use or not to be had, or the data folder or the database cannot be used; nothing
-            has started.
+        OperatorError: the port is in use or not to be had, or the data folder or the database cannot be used. One on
+            PostgreSQL that does not answer yet is waited for; that it cannot be used may come out only then.
         KeyboardInterrupt: after an orderly end on SIGINT.
     """
     gc.set_threshold(OBJECTS_AT_ONCE)
@@ -151,7 +153,11 @@ def serve(
             # Connections made from now on wait in the listener until the loop runs.
             if on_ready:
                 on_ready(_url(listener))
-            EndingServer(config, app.state.events).run(sockets=[listener])
+            server = EndingServer(config, app.state.events)
+            app.state.give_up = server.give_up
+            server.run(sockets=[listener])
+            if server.failure is not None:
+                raise server.failure
         finally:
             webhooks.close()
             store.close()
@@ -163,11 +169,20 @@ class EndingServer(uvicorn.Server):
     Args:
         config: the server's.
         events: the streams.
+
+    Attributes:
+        failure: why it gave up; None if it did not.
     """
 
     def __init__(self, config: uvicorn.Config, events: Events) -> None:
         super().__init__(config)
         self._events = events
+        self.failure: OperatorError | None = None
+
+    def give_up(self, failure: OperatorError) -> None:
+        """Stop, as the database cannot be used."""
+        self.failure = failure
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop."""
@@ -176,21 +191,37 @@ class EndingServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _tending(store: Store, keep: timedelta) -> AsyncIterator[None]:
+async def _tending(store: Store, keep: timedelta, give_up: Callable[[OperatorError], None]) -> AsyncIterator[None]:
     """Look after the database for as long as the context lasts."""
     async with asyncio.TaskGroup() as tasks:
-        tending = tasks.create_task(_tend(store, keep))
+        tending = tasks.create_task(_tend(store, keep, give_up))
         yield
         tending.cancel()
 
 
-async def _tend(store: Store, keep: timedelta) -> None:
+async def _tend(store: Store, keep: timedelta, give_up: Callable[[OperatorError], None]) -> None:
+    is_away = False
     while True:
+        wait_s = TEND_EVERY_S
         try:
             await run_in_threadpool(store.tend, keep, watch)
+        except UnusableError as error:
+            give_up(OperatorError(str(error)))
+            return
         except PeerError as error:
-            logger.warning("%s; it is tried again", error)
-        await asyncio.sleep(TEND_EVERY_S)
+            if not is_away:
+                logger.warning("%s; it is tried again until it does", error)
+            is_away, wait_s = True, error.retry_after_s
+        else:
+            if is_away:
+                logger.warning("the upgrade database answers now")
+            is_away = False
+        await asyncio.sleep(wait_s)
+
+
+def _give_up(failure: OperatorError) -> None:
+    """Leave it to who runs the application: requests go on to be told so."""
+    logger.critical("%s", failure)
 
 
 def _listening(host: str, port: int) -> socket.socket:

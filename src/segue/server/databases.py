@@ -21,6 +21,10 @@ BUSY_TIMEOUT_S = 5.0
 Insert: TypeAlias = sqlite.Insert | postgresql.Insert
 
 
+class UnusableError(PeerError):
+    """The database answers, and cannot be used until somebody acts; to who asked, it is as if it did not answer."""
+
+
 class Database(Protocol):
     """A place for the tables of `schema`. Any thread may call; each context is one transaction.
 

@@ -1,5 +1,7 @@
 """The upgrade database in PostgreSQL, or what speaks as it does: for several upgrade servers."""
 
+import logging
+import socket
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,11 +14,13 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, func,
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from segue.errors import OperatorError
+from segue.errors import OperatorError, PeerError
 from segue.model.ids import SystemName
-from segue.server.databases import BUSY_TIMEOUT_S, Insert, answering, cause_of, in_the_way
+from segue.server.databases import BUSY_TIMEOUT_S, Insert, UnusableError, answering, cause_of, in_the_way
 from segue.server.migrations import migrate
 from segue.server.schema import Base, SystemRow
+
+logger = logging.getLogger(__name__)
 
 #: Of one server's. Who decides about a system waits in its own process for its turn, without a connection, so that
 #: few are enough; PostgreSQL has 100 for all unless it is told otherwise.
@@ -27,17 +31,25 @@ _LEAST_S = 0.5
 _MIGRATION_TIMEOUT_S = 600
 #: Any number that other users of the database are not likely to lock.
 _MIGRATION_LOCK = 0x5E6BE
+#: While it has not answered yet, it is asked again no sooner, however many wait for it.
+_ASK_EVERY_S = 1.0
+#: The least that libpq takes.
+_PING_TIMEOUT_S = 2
 
 
 class PostgresqlDatabase:
     """A `Database` on a server of its own. Any number of upgrade servers may use it.
+
+    If it does not answer yet it is waited for: it is made ready by the first who finds that it does, and until then all
+    who ask get a `PeerError`; or an `UnusableError`, if it answers and cannot be used.
 
     Args:
         url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, with what libpq knows after a `?`; the database must be
             there. Its tables are made if they are not, and migrated if they are of an older version of Segue.
 
     Raises:
-        OperatorError: the URL is none, the database does not answer, or is of a newer version of Segue.
+        OperatorError: the URL is none, its host is not known, the database refuses the user, or is of a newer version
+            of Segue.
     """
 
     def __init__(self, url: str) -> None:
@@ -46,9 +58,17 @@ class PostgresqlDatabase:
         self._engine = _engine(self._url)
         #: What is read must be of one moment; what is written is of the moment that a lock was had.
         self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
+        self._opening = threading.Lock()
+        self._is_open = False
+        #: When it was last asked whether it answers, and what was said.
+        self._asked: tuple[float, PeerError] | None = None
         try:
-            with self._told_to_operator(), self.migrating() as connection:
-                migrate(connection, name=repr(self))
+            self._open()
+        except UnusableError as error:
+            self.close()
+            raise OperatorError(str(error)) from error
+        except PeerError as error:
+            logger.warning("%s; it is waited for, and requests are answered with 503 until it is there", error)
         except BaseException:
             self.close()
             raise
@@ -65,12 +85,14 @@ class PostgresqlDatabase:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Read what was committed at one moment."""
+        self._open()
         with answering(self), Session(self._reader, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Write rows that no decision is made of while it is made."""
+        self._open()
         with answering(self), Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -112,15 +134,54 @@ class PostgresqlDatabase:
         """Begin an `INSERT`."""
         return postgresql.insert(table)
 
-    @contextmanager
-    def _told_to_operator(self) -> Iterator[None]:
+    def _open(self) -> None:
+        """Have the tables there as this version of Segue knows them; any thread may call.
+
+        Raises:
+            UnusableError: the database answers, and cannot be used.
+            PeerError: it does not answer.
+        """
+        if self._is_open:
+            return
+        if not self._opening.acquire(timeout=BUSY_TIMEOUT_S):
+            raise in_the_way(self)
         try:
-            yield
-        except exc.DBAPIError as error:
-            raise OperatorError(
-                f"{self!r} cannot be used as the upgrade database: {cause_of(error)}: "
-                f"start it, or give another URL by --database"
-            ) from error
+            if self._is_open:
+                return
+            if self._asked is not None and monotonic() - self._asked[0] < _ASK_EVERY_S:
+                raise type(self._asked[1])(str(self._asked[1]))
+            try:
+                self._migrate()
+            except PeerError as error:
+                self._asked = (monotonic(), error)
+                raise
+            self._is_open = True
+        finally:
+            self._opening.release()
+
+    def _migrate(self) -> None:
+        for is_last in (False, True):
+            try:
+                with self.migrating() as connection:
+                    migrate(connection, name=repr(self))
+            except exc.DBAPIError as error:
+                if _is_away(self._engine, self._url, error):
+                    raise PeerError(f"the upgrade database {self!r} does not answer: {cause_of(error)}") from error
+                # It may have come just now, between the two.
+                if is_last:
+                    raise UnusableError(
+                        f"{self!r} cannot be used as the upgrade database: {cause_of(error)}: "
+                        f"put that right, or give another URL by --database"
+                    ) from error
+            except OperatorError as error:
+                raise UnusableError(str(error)) from error
+            except UnicodeError as error:
+                raise UnusableError(
+                    f"{self!r} cannot be used as the upgrade database: no host has such a name: "
+                    f"put that right, or give another URL by --database"
+                ) from error
+            else:
+                return
 
     def __repr__(self) -> str:
         return self._url.set(drivername="postgresql").render_as_string(hide_password=True)
@@ -139,6 +200,39 @@ def _checked(text: str) -> URL:
             f"postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or leave it out for SQLite in the data folder"
         )
     return url.set(drivername="postgresql+psycopg")
+
+
+def _is_away(engine: Engine, url: URL, error: exc.DBAPIError) -> bool:
+    """Say whether nothing answers there now that could take or refuse a user, though there may be later.
+
+    libpq has no codes for what it meets before it is let in, and its words are in the language of the machine; but it
+    can ask whether a server is there, without a user.
+    """
+    psycopg: Any = engine.dialect.dbapi
+    # Asking holds up the whole process, so there must be no wait for a time-out.
+    if isinstance(error.orig, psycopg.errors.ConnectionTimeout):
+        return True
+    _, options = engine.dialect.create_connect_args(url)
+    if not any(map(_may_be_found, str(options.get("host") or "").split(","))):
+        return False
+    options.pop("context", None)  # the driver's own
+    try:
+        asked = psycopg.conninfo.make_conninfo("", **{**options, "connect_timeout": _PING_TIMEOUT_S})
+    except psycopg.ProgrammingError:
+        return False
+    found = psycopg.pq.PGconn.ping(asked.encode())
+    return found in (psycopg.pq.Ping.REJECT, psycopg.pq.Ping.NO_RESPONSE)
+
+
+def _may_be_found(host: str) -> bool:
+    """Say whether a host has an address, or nobody can say now; none, or a folder of sockets, is this machine."""
+    if not host or host.startswith(("/", "@")):
+        return True
+    try:
+        socket.getaddrinfo(host, None)
+    except socket.gaierror as error:
+        return error.errno == socket.EAI_AGAIN
+    return True
 
 
 def _engine(url: URL) -> Engine:
