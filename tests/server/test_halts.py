@@ -190,6 +190,11 @@ async def test_a_later_release_leads_on(bench: Bench) -> None:
     await bench.server.publish(bundle_of(3, schedule=SCHEDULE.format(limit=1)))
     assert told(bench) == [HALTED, (Kind.LIFTED, 2, "release 3 leads on, and no node stops at 2")]
     assert (await bench.server.summary(SYSTEM)).halts == ()
+    # One that has not heard of it yet, or cannot install it, is refused as before; that is no other halt.
+    for _ in range(2):
+        assert (await bench.ask("n2", since=1, to=2)).permit is None
+        await listen(bench, 5, NODES)
+    assert [kind for kind, *_ in told(bench)] == [Kind.HALTED, Kind.LIFTED]
     answer = await bench.ask("n2", since=1, to=3)
     assert answer.permit
     assert answer.to_version == 3

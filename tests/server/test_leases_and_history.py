@@ -67,6 +67,10 @@ async def test_leases_end_though_nobody_asks(bench: Bench) -> None:
     assert kinds(bench)[-1] is Kind.LAPSED
     listen(bench, LEASE_S)
     assert kinds(bench).count(Kind.LAPSED) == 1
+    bench.clock.move(100)  # no server is there, which brings no node back
+    listen(bench, LEASE_S + 5)
+    assert kinds(bench).count(Kind.LAPSED) == 1
+    assert Kind.RENEWED not in kinds(bench)
 
 
 async def test_no_lease_ends_while_no_server_is_there(bench: Bench) -> None:

@@ -1,6 +1,5 @@
 """`segue server`: run the upgrade server."""
 
-import gc
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +11,6 @@ from segue.errors import OperatorError
 from segue.model.address import split_address
 from segue.server.app import KEEP_HISTORY, serve
 from segue.server.webhooks import KEEP_S
-
-#: `gc.set_threshold`'s. A look at a large fleet makes tens of thousands of objects, none of which hold each other in a
-#: ring; with Python's own 700, to look for rings through all that is kept takes as long again as the look itself.
-_GARBAGE = (100_000, 20, 10)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -63,7 +58,6 @@ def server(
     """
     where = _where(data, database)
     host, port = split_address(listen)
-    gc.set_threshold(*_GARBAGE)
     with suppress(KeyboardInterrupt):
         serve(
             where,

@@ -212,6 +212,10 @@ async def _tend(store: Store, keep: timedelta, give_up: Callable[[OperatorError]
             if not is_away:
                 logger.warning("%s; it is tried again until it does", error)
             is_away, wait_s = True, error.retry_after_s
+        except (
+            Exception
+        ):  # if it ended with that, no lease would end, and no halt begin, for as long as the server runs
+            logger.exception("the upgrade database cannot be looked after; it is tried again")
         else:
             if is_away:
                 logger.warning("the upgrade database answers now")

@@ -102,7 +102,7 @@ class Rollouts:
         for target in self._touching:
             release = self._picture.releases[target - 1]
             rules = rules_of(release, self._class_name)
-            if rules is None or rules.failure_budget is None or self._is_over(target):
+            if rules is None or rules.failure_budget is None or self.is_over(target):
                 continue
             refusal = halted(self._fleet(release, rules, {}, {}), rules, now)
             if refusal is not None:
@@ -117,7 +117,7 @@ class Rollouts:
         for target in self._touching:
             release = self._picture.releases[target - 1]
             rules = rules_of(release, self._class_name)
-            if rules is None or not rules.as_if(dry=True).healthy or self._is_over(target):
+            if rules is None or not rules.as_if(dry=True).healthy or self.is_over(target):
                 continue
             refusal = tried_dry(self._fleet(release, rules, {}, {}), rules, now)
             if refusal is not None:
@@ -129,7 +129,8 @@ class Rollouts:
             return None
         return next((later for later in self._touching if later > target), None)
 
-    def _is_over(self, target: Version) -> bool:
+    def is_over(self, target: Version) -> bool:
+        """Say whether the rollout of a release has nothing left to hold: no node is to stop there any more."""
         has_ended = target in self._hand.aborted or self.leads_past(target) is not None
         return has_ended or not any(self.is_behind(node, target) for node in self._picture.nodes)
 

@@ -15,7 +15,7 @@ from segue.errors import SegueError
 from segue.model.ids import ClassName, NodeId, Version
 from segue.schedule import Decision, Halted, NodeDecides, Refusal
 from segue.server.decisions import NO_ANSWERS, Answers, Rollouts, rules_of
-from segue.server.facts import LAPSE_S, Ask, Granted, Held, NodeRecord, NotYet, Permit, Picture, Verdict
+from segue.server.facts import LAPSE_S, Ask, Granted, Halt, Held, NodeRecord, NotYet, Permit, Picture, Verdict
 from segue.server.halts import halt_of
 from segue.server.refusals import ConflictError, NotThereError
 from segue.server.verdicts import only, outcome_of
@@ -197,7 +197,9 @@ class _Group:
                 del left[one.ask.node]
                 if one.ask.node not in reached:
                     refusal = decision.refusals[one.ask.node]
-                    yield one.place, self._not_yet(one, target, refusal, pace.retry_after_s(decision, one.ask.node))
+                    retry_after_s = pace.retry_after_s(decision, one.ask.node)
+                    halt = self._halt(rollouts, one.ask.class_name, target, refusal)
+                    yield one.place, self._not_yet(one, target, refusal, retry_after_s, halt)
             for node, one in left.items():
                 if target in one.versions and not rollouts.goes_past(one.ask, target):
                     reached[node] = target
@@ -209,13 +211,18 @@ class _Group:
             elif one.ask.node in left:
                 yield one.place, _stops_nowhere(one.ask)
 
-    def _not_yet(self, one: _Going, target: Version, refusal: Refusal, retry_after_s: float) -> NotYet:
+    def _halt(self, rollouts: Rollouts, name: ClassName, target: Version, refusal: Refusal) -> Halt | None:
+        """Return what is to be written down if that is a halt; of a rollout that is over it would be lifted at once."""
+        if not isinstance(refusal.reason, Halted) or rollouts.is_over(target):
+            return None
+        return halt_of(self._picture, name, target, refusal.reason)
+
+    def _not_yet(
+        self, one: _Going, target: Version, refusal: Refusal, retry_after_s: float, halt: Halt | None
+    ) -> NotYet:
         decides = (target, self._picture) if isinstance(refusal.reason, NodeDecides) else None
         # An agent takes up to a quarter longer, and then its request is on its way.
         ask = replace(one.ask, good_for_s=LAPSE_S + 1.25 * retry_after_s, avoided=(), holds=None, agreed=())
-        halted, halt = refusal.reason, None
-        if isinstance(halted, Halted):
-            halt = halt_of(self._picture, ask.class_name, target, halted)
         return NotYet(ask, refusal.text, retry_after_s, decides, halt)
 
     def _granted(self, one: _Going, reached: Version) -> Granted:

@@ -49,5 +49,8 @@ def changed_leases(picture: Picture) -> Iterator[Permit]:
         seen = max(node.last_seen, permit.granted_at) if node else permit.granted_at
         lease = timedelta(seconds=lost_after_s(node.report_s if node else 0.0))
         silence = unheard(seen, picture.at, picture.listens_since)
-        if (silence >= lease) != (permit.lapsed_at is not None):
-            yield replace(permit, lapsed_at=picture.at - silence + lease if silence >= lease else None)
+        if permit.lapsed_at is None and silence >= lease:
+            yield replace(permit, lapsed_at=picture.at - silence + lease)
+        # By when it was heard of: that nobody was there to hear it for a while brings no node back.
+        elif permit.lapsed_at is not None and abs(picture.at - seen) < lease:
+            yield replace(permit, lapsed_at=None)

@@ -100,7 +100,7 @@ class OrdersForNodes:
 
 
 def _first(store: Store, system: SystemName, class_name: ClassName, answers: Answers) -> Version:
-    picture = store.picture_of(system)
+    picture = store.glance_at(system)
     return begins_with(picture, class_name, picture.at, answers)
 
 

@@ -19,6 +19,7 @@ from segue.model.ids import SystemName
 from segue.server.databases import BUSY_TIMEOUT_S, Insert, UnusableError, answering, cause_of, in_the_way
 from segue.server.migrations import migrate
 from segue.server.schema import Base, SystemRow
+from segue.server.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class PostgresqlDatabase:
 
     def __init__(self, url: str) -> None:
         self._url = _checked(url)
-        self._turns: defaultdict[SystemName, threading.Lock] = defaultdict(threading.Lock)
+        self._turns: defaultdict[SystemName, Turns] = defaultdict(Turns)
         self._engine = _engine(self._url)
         #: What is read must be of one moment; what is written is of the moment that a lock was had.
         self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")

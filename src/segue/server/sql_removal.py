@@ -45,7 +45,8 @@ def remove_old(database: Database, before: datetime, now: datetime) -> None:
             old = old_rows(session, before)
         with database.writing() as session:
             if not old:
-                session.merge(ChoreRow(name=_REMOVAL, done_at=now))
+                done_now = database.insert(ChoreRow).values(name=_REMOVAL, done_at=now)
+                session.execute(done_now.on_conflict_do_update(index_elements=["name"], set_={"done_at": now}))
                 return
             remove(session, old, before)
 
