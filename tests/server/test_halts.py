@@ -129,6 +129,19 @@ async def test_a_halt_stands_though_the_silent_node_is_back(bench: Bench) -> Non
     assert (await bench.server.summary(SYSTEM)).halts == ()
 
 
+async def test_a_node_that_is_back_is_retried_to_end_the_halt(bench: Bench) -> None:
+    """Whoever says that it may be tried again has looked."""
+    await fleet(bench)
+    permit = (await bench.ask("n1")).permit
+    await listen(bench, LEASE_S, ["n2", "n3"])
+    await bench.beat("n1", 2)
+    await bench.give_back("n1", permit)
+    answer = await act(bench, Deed.RETRY, node="n1")
+    assert answer.words == "n1 runs release 2, and its silence counts no more."
+    assert told(bench) == [SILENT, (Kind.LIFTED, 2, "retry n1 by ada")]
+    assert (await bench.ask("n2")).permit
+
+
 async def test_an_upgrade_server_that_was_away_halts_nothing(bench: Bench) -> None:
     """It finds all nodes silent, and so would one whose clock was put forward; none of them need have failed."""
     await fleet(bench)

@@ -82,14 +82,20 @@ def _tried_again(picture: Picture, order: Order, node: NodeRecord, version: Vers
         last = _last_through(picture, node, version)
         if is_skipped:
             return f"{node.id} is taken in again: it counts in the rules of release {version}."
-        is_failed = last is not None and last.failure is not None
-        return f"{node.id} runs release {version}, and its failure counts no more." if is_failed else None
+        what = "failure" if last is not None and last.failure is not None else _what_halts(picture, node, version)
+        return f"{node.id} runs release {version}, and its {what} counts no more." if what else None
     failed = any(one.node == node.id and one.failure and one.to_version >= version for one in picture.permits)
     if not is_skipped and not failed and not node.said.failure:
         return None
     what = "is taken in again" if is_skipped else "tries again what it gave up"
     when = "when it is back" if is_silent else "when it next reports"
     return f"{node.id} {what}, {when}: it goes to release {version} as the schedule lets it."
+
+
+def _what_halts(picture: Picture, node: NodeRecord, version: Version) -> str | None:
+    """Return "silence" if a halt of the release stands by that of the node, which is back; None else."""
+    mine = (one for one in picture.halts if (one.class_name, one.version) == (node.said.class_name, version))
+    return "silence" if any(node.id in halt.silent for halt in mine) else None
 
 
 def force(picture: Picture, order: Order) -> tuple[Version | None, str]:
