@@ -146,9 +146,9 @@ class CountingStore(MemoryStore):
         super().__init__()
         self.looks = 0
 
-    def picture_of(self, system: SystemName) -> Picture:
+    def glance_at(self, system: SystemName, node: NodeId | None = None) -> Picture:
         self.looks += 1
-        return super().picture_of(system)
+        return super().glance_at(system, node)
 
 
 async def test_nodes_that_join_together_cost_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
